@@ -1,0 +1,4 @@
+//! placeholder
+/// placeholder
+#[derive(Clone, PartialEq, Debug)]
+pub struct Graph;

@@ -1,0 +1,328 @@
+//! [`Tensor`]: an element type, dimensions, and shared bytes.
+//!
+//! The bytes are exactly `TensorProto.raw_data`: little endian, row-major, elements under a byte
+//! packed from the low bits up. Strings are kept apart. Cloning, reshaping and slicing rows share
+//! the bytes.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::{Buffer, DType, Element};
+
+/// Dimensions of a tensor whose shape is known.
+pub type Dims = SmallVec<[usize; 4]>;
+
+/// A dense tensor.
+#[derive(Clone, PartialEq)]
+pub struct Tensor {
+    dtype: DType,
+    dims: Dims,
+    data: Data,
+}
+
+#[derive(Clone, PartialEq)]
+enum Data {
+    Packed(Buffer),
+    Strings(Arc<[Bytes]>),
+}
+
+/// Why a tensor cannot be made or read as asked.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum TensorError {
+    #[error("{dtype}{dims:?} needs {expected} bytes, found {found}")]
+    Length { dtype: DType, dims: Vec<usize>, expected: usize, found: usize },
+    #[error("the number of elements of {0:?} is too large")]
+    TooLarge(Vec<usize>),
+    #[error("expected a tensor of {expected}, found {found}")]
+    DType { expected: DType, found: DType },
+    #[error("{found} is not {expected}")]
+    Kind { expected: &'static str, found: DType },
+    #[error("cannot view {from} elements as {to:?}")]
+    Reshape { from: usize, to: Vec<usize> },
+}
+
+/// The number of elements of `dims`.
+pub fn element_count(dims: &[usize]) -> Result<usize, TensorError> {
+    // A zero anywhere makes the product zero, however large the others.
+    if dims.contains(&0) {
+        return Ok(0);
+    }
+    dims.iter()
+        .try_fold(1usize, |n, &d| n.checked_mul(d))
+        .filter(|&n| n <= isize::MAX as usize / 16)
+        .ok_or_else(|| TensorError::TooLarge(dims.to_vec()))
+}
+
+impl Tensor {
+    /// A tensor over bytes in the layout of `raw_data`; their number must be exact.
+    pub fn new(
+        dtype: DType,
+        dims: impl Into<Dims>,
+        data: impl Into<Buffer>,
+    ) -> Result<Tensor, TensorError> {
+        let (dims, data) = (dims.into(), data.into());
+        if dtype == DType::String {
+            return Err(TensorError::Kind { expected: "a fixed-size element type", found: dtype });
+        }
+        let count = element_count(&dims)?;
+        let expected =
+            dtype.byte_len(count).ok_or_else(|| TensorError::TooLarge(dims.to_vec()))?;
+        if data.len() != expected {
+            return Err(TensorError::Length {
+                dtype,
+                dims: dims.to_vec(),
+                expected,
+                found: data.len(),
+            });
+        }
+        Ok(Tensor { dtype, dims, data: Data::Packed(data) })
+    }
+
+    /// A tensor of strings.
+    pub fn from_strings(
+        dims: impl Into<Dims>,
+        values: impl Into<Arc<[Bytes]>>,
+    ) -> Result<Tensor, TensorError> {
+        let (dims, values) = (dims.into(), values.into());
+        if element_count(&dims)? != values.len() {
+            return Err(TensorError::Length {
+                dtype: DType::String,
+                expected: element_count(&dims)?,
+                found: values.len(),
+                dims: dims.to_vec(),
+            });
+        }
+        Ok(Tensor { dtype: DType::String, dims, data: Data::Strings(values) })
+    }
+
+    /// A tensor that owns `values`, without a copy.
+    pub fn from_vec<T: Element>(
+        dims: impl Into<Dims>,
+        values: Vec<T>,
+    ) -> Result<Tensor, TensorError> {
+        Tensor::new(T::DTYPE, dims, Buffer::from_vec(values))
+    }
+
+    /// A tensor of `bool`, one byte each.
+    pub fn from_bools(dims: impl Into<Dims>, values: Vec<bool>) -> Result<Tensor, TensorError> {
+        Tensor::new(DType::Bool, dims, Buffer::from_vec(values))
+    }
+
+    /// A tensor of rank 0.
+    pub fn scalar<T: Element>(value: T) -> Tensor {
+        Tensor {
+            dtype: T::DTYPE,
+            dims: Dims::new(),
+            data: Data::Packed(Buffer::from_vec(vec![value])),
+        }
+    }
+
+    /// A tensor of rank 1.
+    pub fn vector<T: Element>(values: Vec<T>) -> Tensor {
+        let dims = Dims::from_slice(&[values.len()]);
+        Tensor { dtype: T::DTYPE, dims, data: Data::Packed(Buffer::from_vec(values)) }
+    }
+
+    /// A tensor of zeros (empty strings for [`DType::String`]).
+    pub fn zeros(dtype: DType, dims: impl Into<Dims>) -> Result<Tensor, TensorError> {
+        let dims = dims.into();
+        let count = element_count(&dims)?;
+        if dtype == DType::String {
+            return Tensor::from_strings(dims, vec![Bytes::new(); count]);
+        }
+        let bytes = dtype.byte_len(count).ok_or_else(|| TensorError::TooLarge(dims.to_vec()))?;
+        // Vectors of u64 are aligned for every element type.
+        let words = Buffer::from_vec(vec![0u64; bytes.div_ceil(8)]);
+        Tensor::new(dtype, dims, words.slice(0..bytes))
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The dimensions.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// The number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.dims.len()
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        // Checked when the tensor was made.
+        if self.dims.contains(&0) { 0 } else { self.dims.iter().product() }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the elements: of the packed data, or of all strings together.
+    pub fn byte_len(&self) -> usize {
+        match &self.data {
+            Data::Packed(b) => b.len(),
+            Data::Strings(s) => s.iter().map(Bytes::len).sum(),
+        }
+    }
+
+    /// The packed bytes; `None` for strings.
+    pub fn buffer(&self) -> Option<&Buffer> {
+        match &self.data {
+            Data::Packed(b) => Some(b),
+            Data::Strings(_) => None,
+        }
+    }
+
+    /// The packed bytes; empty for strings.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer().map_or(&[], |b| b)
+    }
+
+    /// The strings; `None` for other types.
+    pub fn strings(&self) -> Option<&Arc<[Bytes]>> {
+        match &self.data {
+            Data::Packed(_) => None,
+            Data::Strings(s) => Some(s),
+        }
+    }
+
+    /// The elements as `T`, which must be their type exactly. Borrowed where the bytes are
+    /// aligned, which those in files need not be.
+    pub fn as_slice<T: Element>(&self) -> Result<Cow<'_, [T]>, TensorError> {
+        if T::DTYPE != self.dtype {
+            return Err(TensorError::DType { expected: T::DTYPE, found: self.dtype });
+        }
+        let bytes = self.bytes();
+        Ok(match bytemuck::try_cast_slice(bytes) {
+            Ok(slice) => Cow::Borrowed(slice),
+            Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
+        })
+    }
+
+    /// The elements of a `bool` tensor. Any non-zero byte is true.
+    pub fn as_bools(&self) -> Result<Vec<bool>, TensorError> {
+        if self.dtype != DType::Bool {
+            return Err(TensorError::DType { expected: DType::Bool, found: self.dtype });
+        }
+        Ok(self.bytes().iter().map(|&b| b != 0).collect())
+    }
+
+    /// The same elements under other dimensions.
+    pub fn reshape(&self, dims: impl Into<Dims>) -> Result<Tensor, TensorError> {
+        let dims = dims.into();
+        if element_count(&dims)? != self.len() {
+            return Err(TensorError::Reshape { from: self.len(), to: dims.to_vec() });
+        }
+        Ok(Tensor { dtype: self.dtype, dims, data: self.data.clone() })
+    }
+
+    /// The same bytes as elements of another type of equal width (`int8` as `uint8`, ...).
+    pub fn bit_cast(&self, dtype: DType) -> Result<Tensor, TensorError> {
+        if dtype.bits() != self.dtype.bits() || dtype == DType::String {
+            return Err(TensorError::DType { expected: dtype, found: self.dtype });
+        }
+        Ok(Tensor { dtype, dims: self.dims.clone(), data: self.data.clone() })
+    }
+
+    /// The integers of an integer or `bool` tensor of any width.
+    pub fn to_i64s(&self) -> Result<Vec<i64>, TensorError> {
+        fn widen<T: Element + TryInto<i64>>(t: &Tensor) -> Result<Vec<i64>, TensorError> {
+            let kind = TensorError::Kind { expected: "in the range of int64", found: t.dtype };
+            t.as_slice::<T>()?
+                .iter()
+                .map(|&v| v.try_into().map_err(|_| kind.clone()))
+                .collect()
+        }
+        match self.dtype {
+            DType::I64 => Ok(self.as_slice::<i64>()?.into_owned()),
+            DType::I32 => widen::<i32>(self),
+            DType::I16 => widen::<i16>(self),
+            DType::I8 => widen::<i8>(self),
+            DType::U64 => widen::<u64>(self),
+            DType::U32 => widen::<u32>(self),
+            DType::U16 => widen::<u16>(self),
+            DType::U8 => widen::<u8>(self),
+            DType::Bool => Ok(self.bytes().iter().map(|&b| i64::from(b != 0)).collect()),
+            d if d.is_int() => Ok((0..self.len()).map(|i| self.packed_int(i)).collect()),
+            found => Err(TensorError::Kind { expected: "an integer type", found }),
+        }
+    }
+
+    /// The element code at `i` of a packed type, its bits as they are.
+    pub fn packed_bits(&self, i: usize) -> u8 {
+        let width = self.dtype.bits();
+        let (bytes, bit) = (self.bytes(), i * width);
+        let low = u16::from(bytes[bit / 8]);
+        let high = bytes.get(bit / 8 + 1).map_or(0, |&b| u16::from(b) << 8);
+        ((low | high) >> (bit % 8)) as u8 & ((1u16 << width) - 1) as u8
+    }
+
+    fn packed_int(&self, i: usize) -> i64 {
+        let (bits, width) = (i64::from(self.packed_bits(i)), self.dtype.bits());
+        if self.dtype.is_signed_int() && bits >> (width - 1) == 1 {
+            bits - (1 << width)
+        } else {
+            bits
+        }
+    }
+
+    /// Packs element codes of a type under a byte.
+    pub fn from_packed_bits(
+        dtype: DType,
+        dims: impl Into<Dims>,
+        codes: impl IntoIterator<Item = u8>,
+    ) -> Result<Tensor, TensorError> {
+        let dims = dims.into();
+        let (count, width) = (element_count(&dims)?, dtype.bits());
+        if !dtype.is_packed() {
+            return Err(TensorError::Kind { expected: "a packed type", found: dtype });
+        }
+        let mut bytes = vec![0u8; (count * width).div_ceil(8)];
+        let mut found = 0;
+        for (i, code) in codes.into_iter().enumerate().take(count) {
+            let bit = i * width;
+            let code = (u16::from(code) & ((1 << width) - 1)) << (bit % 8);
+            bytes[bit / 8] |= code as u8;
+            if code > 0xff {
+                bytes[bit / 8 + 1] |= (code >> 8) as u8;
+            }
+            found = i + 1;
+        }
+        if found != count {
+            return Err(TensorError::Reshape { from: found, to: dims.to_vec() });
+        }
+        Tensor::new(dtype, dims, bytes)
+    }
+
+    /// Gives the memory of mapped pages back until they are read again (see [`Buffer`]).
+    pub fn release(&self) {
+        if let Some(buffer) = self.buffer() {
+            buffer.release();
+        }
+    }
+
+    /// Whether both have the same type, dimensions and memory: certainly equal, found at once.
+    pub fn same(&self, other: &Tensor) -> bool {
+        self.dtype == other.dtype
+            && self.dims == other.dims
+            && match (&self.data, &other.data) {
+                (Data::Packed(a), Data::Packed(b)) => a.same(b),
+                (Data::Strings(a), Data::Strings(b)) => Arc::ptr_eq(a, b),
+                _ => false,
+            }
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{:?}", self.dtype, self.dims.as_slice())
+    }
+}
