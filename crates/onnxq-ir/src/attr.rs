@@ -36,7 +36,10 @@ pub enum Attr<G = Graph> {
     SparseTensors(Vec<SparseTensor>),
     Types(Vec<Type>),
     /// In a function body: the attribute of the call with this name.
-    Ref { name: String, kind: AttrKind },
+    Ref {
+        name: String,
+        kind: AttrKind,
+    },
 }
 
 /// The type of an attribute (`AttributeProto.AttributeType`).
@@ -213,11 +216,32 @@ impl<G> Attr<G> {
         }
     }
 
+    /// The same attribute with every graph seen through `f`; tensors share their bytes.
+    pub fn map_graphs<H>(&self, f: impl FnMut(&G) -> H) -> Attr<H> {
+        match self {
+            Attr::Float(v) => Attr::Float(*v),
+            Attr::Int(v) => Attr::Int(*v),
+            Attr::String(v) => Attr::String(v.clone()),
+            Attr::Tensor(v) => Attr::Tensor(v.clone()),
+            Attr::Graph(v) => Attr::Graph(Box::new({ f }(v))),
+            Attr::SparseTensor(v) => Attr::SparseTensor(v.clone()),
+            Attr::Type(v) => Attr::Type(v.clone()),
+            Attr::Floats(v) => Attr::Floats(v.clone()),
+            Attr::Ints(v) => Attr::Ints(v.clone()),
+            Attr::Strings(v) => Attr::Strings(v.clone()),
+            Attr::Tensors(v) => Attr::Tensors(v.clone()),
+            Attr::Graphs(v) => Attr::Graphs(v.iter().map(f).collect()),
+            Attr::SparseTensors(v) => Attr::SparseTensors(v.clone()),
+            Attr::Types(v) => Attr::Types(v.clone()),
+            Attr::Ref { name, kind } => Attr::Ref {
+                name: name.clone(),
+                kind: *kind,
+            },
+        }
+    }
+
     /// The same attribute with every graph converted by `f`.
-    pub fn try_map_graphs<H, E>(
-        self,
-        mut f: impl FnMut(G) -> Result<H, E>,
-    ) -> Result<Attr<H>, E> {
+    pub fn try_map_graphs<H, E>(self, mut f: impl FnMut(G) -> Result<H, E>) -> Result<Attr<H>, E> {
         Ok(match self {
             Attr::Float(v) => Attr::Float(v),
             Attr::Int(v) => Attr::Int(v),
@@ -297,6 +321,9 @@ impl<G> From<Tensor> for Attr<G> {
 impl SparseTensor {
     /// Bytes of the values and the indices.
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        self.values.buffer().into_iter().chain(self.indices.buffer())
+        self.values
+            .buffer()
+            .into_iter()
+            .chain(self.indices.buffer())
     }
 }

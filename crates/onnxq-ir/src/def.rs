@@ -133,6 +133,10 @@ impl Literal {
 impl ValueDef {
     /// A value without documentation.
     pub fn new(name: impl Into<String>, ty: Option<Type>) -> ValueDef {
-        ValueDef { name: name.into(), ty, ..ValueDef::default() }
+        ValueDef {
+            name: name.into(),
+            ty,
+            ..ValueDef::default()
+        }
     }
 }

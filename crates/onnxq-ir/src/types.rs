@@ -42,7 +42,10 @@ pub struct TensorType {
 impl Type {
     /// A dense tensor of known element type.
     pub fn tensor(dtype: DType, shape: Option<Shape>) -> Type {
-        Type::Tensor(TensorType { dtype: Some(dtype), shape })
+        Type::Tensor(TensorType {
+            dtype: Some(dtype),
+            shape,
+        })
     }
 
     /// A dense tensor of constant dimensions.
