@@ -36,7 +36,10 @@ impl MappedFile {
         // documentation of the type says so.
         let map = unsafe { memmap2::Mmap::map(&file)? };
         let file = Arc::new(MappedFile { map });
-        Ok(Buffer { bytes: Bytes::from_owner(Mapped(file.clone())), file: Some(file) })
+        Ok(Buffer {
+            bytes: Bytes::from_owner(Mapped(file.clone())),
+            file: Some(file),
+        })
     }
 
     /// Tells the kernel that the pages wholly inside `range` are not needed for now. They are
@@ -44,7 +47,10 @@ impl MappedFile {
     fn release(&self, range: &[u8]) {
         const PAGE: usize = 4096;
         let base = self.map.as_ptr() as usize;
-        let (start, end) = (range.as_ptr() as usize, range.as_ptr() as usize + range.len());
+        let (start, end) = (
+            range.as_ptr() as usize,
+            range.as_ptr() as usize + range.len(),
+        );
         debug_assert!(base <= start && end <= base + self.map.len());
         let (from, to) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
         if from < to {
@@ -87,12 +93,18 @@ impl Buffer {
                 bytemuck::cast_slice(&self.0)
             }
         }
-        Buffer { bytes: Bytes::from_owner(Owner(values)), file: None }
+        Buffer {
+            bytes: Bytes::from_owner(Owner(values)),
+            file: None,
+        }
     }
 
     /// The part `range` of these bytes, shared. Panics where it is out of bounds.
     pub fn slice(&self, range: std::ops::Range<usize>) -> Buffer {
-        Buffer { bytes: self.bytes.slice(range), file: self.file.clone() }
+        Buffer {
+            bytes: self.bytes.slice(range),
+            file: self.file.clone(),
+        }
     }
 
     /// The buffer of `part`, which must have been cut from this one (prost does so when it
@@ -100,7 +112,10 @@ impl Buffer {
     pub fn adopt(&self, part: Bytes) -> Buffer {
         let whole = self.bytes.as_ptr_range();
         let inside = whole.contains(&part.as_ptr());
-        Buffer { file: self.file.clone().filter(|_| inside), bytes: part }
+        Buffer {
+            file: self.file.clone().filter(|_| inside),
+            bytes: part,
+        }
     }
 
     /// The bytes, shared.
@@ -131,7 +146,10 @@ impl Deref for Buffer {
 
 impl From<Vec<u8>> for Buffer {
     fn from(bytes: Vec<u8>) -> Buffer {
-        Buffer { bytes: bytes.into(), file: None }
+        Buffer {
+            bytes: bytes.into(),
+            file: None,
+        }
     }
 }
 

@@ -142,7 +142,10 @@ impl DType {
 
     /// Whether this is an integer type of any width (`bool` is not).
     pub fn is_int(self) -> bool {
-        matches!(self, U8 | I8 | U16 | I16 | I32 | I64 | U32 | U64 | U4 | I4 | U2 | I2)
+        matches!(
+            self,
+            U8 | I8 | U16 | I16 | I32 | I64 | U32 | U64 | U4 | I4 | U2 | I2
+        )
     }
 
     /// Whether this is an integer type with a sign.

@@ -33,13 +33,21 @@ enum Data {
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum TensorError {
     #[error("{dtype}{dims:?} needs {expected} bytes, found {found}")]
-    Length { dtype: DType, dims: Vec<usize>, expected: usize, found: usize },
+    Length {
+        dtype: DType,
+        dims: Vec<usize>,
+        expected: usize,
+        found: usize,
+    },
     #[error("the number of elements of {0:?} is too large")]
     TooLarge(Vec<usize>),
     #[error("expected a tensor of {expected}, found {found}")]
     DType { expected: DType, found: DType },
     #[error("{found} is not {expected}")]
-    Kind { expected: &'static str, found: DType },
+    Kind {
+        expected: &'static str,
+        found: DType,
+    },
     #[error("cannot view {from} elements as {to:?}")]
     Reshape { from: usize, to: Vec<usize> },
 }
@@ -65,11 +73,15 @@ impl Tensor {
     ) -> Result<Tensor, TensorError> {
         let (dims, data) = (dims.into(), data.into());
         if dtype == DType::String {
-            return Err(TensorError::Kind { expected: "a fixed-size element type", found: dtype });
+            return Err(TensorError::Kind {
+                expected: "a fixed-size element type",
+                found: dtype,
+            });
         }
         let count = element_count(&dims)?;
-        let expected =
-            dtype.byte_len(count).ok_or_else(|| TensorError::TooLarge(dims.to_vec()))?;
+        let expected = dtype
+            .byte_len(count)
+            .ok_or_else(|| TensorError::TooLarge(dims.to_vec()))?;
         if data.len() != expected {
             return Err(TensorError::Length {
                 dtype,
@@ -78,7 +90,11 @@ impl Tensor {
                 found: data.len(),
             });
         }
-        Ok(Tensor { dtype, dims, data: Data::Packed(data) })
+        Ok(Tensor {
+            dtype,
+            dims,
+            data: Data::Packed(data),
+        })
     }
 
     /// A tensor of strings.
@@ -95,7 +111,11 @@ impl Tensor {
                 dims: dims.to_vec(),
             });
         }
-        Ok(Tensor { dtype: DType::String, dims, data: Data::Strings(values) })
+        Ok(Tensor {
+            dtype: DType::String,
+            dims,
+            data: Data::Strings(values),
+        })
     }
 
     /// A tensor that owns `values`, without a copy.
@@ -123,7 +143,11 @@ impl Tensor {
     /// A tensor of rank 1.
     pub fn vector<T: Element>(values: Vec<T>) -> Tensor {
         let dims = Dims::from_slice(&[values.len()]);
-        Tensor { dtype: T::DTYPE, dims, data: Data::Packed(Buffer::from_vec(values)) }
+        Tensor {
+            dtype: T::DTYPE,
+            dims,
+            data: Data::Packed(Buffer::from_vec(values)),
+        }
     }
 
     /// A tensor of zeros (empty strings for [`DType::String`]).
@@ -133,7 +157,9 @@ impl Tensor {
         if dtype == DType::String {
             return Tensor::from_strings(dims, vec![Bytes::new(); count]);
         }
-        let bytes = dtype.byte_len(count).ok_or_else(|| TensorError::TooLarge(dims.to_vec()))?;
+        let bytes = dtype
+            .byte_len(count)
+            .ok_or_else(|| TensorError::TooLarge(dims.to_vec()))?;
         // Vectors of u64 are aligned for every element type.
         let words = Buffer::from_vec(vec![0u64; bytes.div_ceil(8)]);
         Tensor::new(dtype, dims, words.slice(0..bytes))
@@ -157,7 +183,11 @@ impl Tensor {
     /// The number of elements.
     pub fn len(&self) -> usize {
         // Checked when the tensor was made.
-        if self.dims.contains(&0) { 0 } else { self.dims.iter().product() }
+        if self.dims.contains(&0) {
+            0
+        } else {
+            self.dims.iter().product()
+        }
     }
 
     /// Whether there are no elements.
@@ -198,7 +228,10 @@ impl Tensor {
     /// aligned, which those in files need not be.
     pub fn as_slice<T: Element>(&self) -> Result<Cow<'_, [T]>, TensorError> {
         if T::DTYPE != self.dtype {
-            return Err(TensorError::DType { expected: T::DTYPE, found: self.dtype });
+            return Err(TensorError::DType {
+                expected: T::DTYPE,
+                found: self.dtype,
+            });
         }
         let bytes = self.bytes();
         Ok(match bytemuck::try_cast_slice(bytes) {
@@ -210,7 +243,10 @@ impl Tensor {
     /// The elements of a `bool` tensor. Any non-zero byte is true.
     pub fn as_bools(&self) -> Result<Vec<bool>, TensorError> {
         if self.dtype != DType::Bool {
-            return Err(TensorError::DType { expected: DType::Bool, found: self.dtype });
+            return Err(TensorError::DType {
+                expected: DType::Bool,
+                found: self.dtype,
+            });
         }
         Ok(self.bytes().iter().map(|&b| b != 0).collect())
     }
@@ -219,23 +255,40 @@ impl Tensor {
     pub fn reshape(&self, dims: impl Into<Dims>) -> Result<Tensor, TensorError> {
         let dims = dims.into();
         if element_count(&dims)? != self.len() {
-            return Err(TensorError::Reshape { from: self.len(), to: dims.to_vec() });
+            return Err(TensorError::Reshape {
+                from: self.len(),
+                to: dims.to_vec(),
+            });
         }
-        Ok(Tensor { dtype: self.dtype, dims, data: self.data.clone() })
+        Ok(Tensor {
+            dtype: self.dtype,
+            dims,
+            data: self.data.clone(),
+        })
     }
 
     /// The same bytes as elements of another type of equal width (`int8` as `uint8`, ...).
     pub fn bit_cast(&self, dtype: DType) -> Result<Tensor, TensorError> {
         if dtype.bits() != self.dtype.bits() || dtype == DType::String {
-            return Err(TensorError::DType { expected: dtype, found: self.dtype });
+            return Err(TensorError::DType {
+                expected: dtype,
+                found: self.dtype,
+            });
         }
-        Ok(Tensor { dtype, dims: self.dims.clone(), data: self.data.clone() })
+        Ok(Tensor {
+            dtype,
+            dims: self.dims.clone(),
+            data: self.data.clone(),
+        })
     }
 
     /// The integers of an integer or `bool` tensor of any width.
     pub fn to_i64s(&self) -> Result<Vec<i64>, TensorError> {
         fn widen<T: Element + TryInto<i64>>(t: &Tensor) -> Result<Vec<i64>, TensorError> {
-            let kind = TensorError::Kind { expected: "in the range of int64", found: t.dtype };
+            let kind = TensorError::Kind {
+                expected: "in the range of int64",
+                found: t.dtype,
+            };
             t.as_slice::<T>()?
                 .iter()
                 .map(|&v| v.try_into().map_err(|_| kind.clone()))
@@ -252,7 +305,10 @@ impl Tensor {
             DType::U8 => widen::<u8>(self),
             DType::Bool => Ok(self.bytes().iter().map(|&b| i64::from(b != 0)).collect()),
             d if d.is_int() => Ok((0..self.len()).map(|i| self.packed_int(i)).collect()),
-            found => Err(TensorError::Kind { expected: "an integer type", found }),
+            found => Err(TensorError::Kind {
+                expected: "an integer type",
+                found,
+            }),
         }
     }
 
@@ -283,7 +339,10 @@ impl Tensor {
         let dims = dims.into();
         let (count, width) = (element_count(&dims)?, dtype.bits());
         if !dtype.is_packed() {
-            return Err(TensorError::Kind { expected: "a packed type", found: dtype });
+            return Err(TensorError::Kind {
+                expected: "a packed type",
+                found: dtype,
+            });
         }
         let mut bytes = vec![0u8; (count * width).div_ceil(8)];
         let mut found = 0;
@@ -297,7 +356,10 @@ impl Tensor {
             found = i + 1;
         }
         if found != count {
-            return Err(TensorError::Reshape { from: found, to: dims.to_vec() });
+            return Err(TensorError::Reshape {
+                from: found,
+                to: dims.to_vec(),
+            });
         }
         Tensor::new(dtype, dims, bytes)
     }
