@@ -1,0 +1,193 @@
+//! What is known of a value.
+
+use onnxq_ir::{TensorType, Type};
+use onnxq_tensor::{DType, Dim, Dims, Shape, Tensor};
+
+/// What is known of a value.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Fact {
+    /// Its type, as far as known.
+    pub ty: Option<Type>,
+    /// Its elements, symbolic, where it is a small integer tensor.
+    pub value: Option<SymTensor>,
+    /// Its value, where it is a constant.
+    pub constant: Option<Tensor>,
+}
+
+/// A small integer tensor with symbolic elements: a shape, a length, an index.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SymTensor {
+    /// `int64` or `int32`, usually.
+    pub dtype: DType,
+    /// Its dimensions.
+    pub dims: Dims,
+    /// Its elements, row-major; an element of which nothing is known is `Dim::UNKNOWN`.
+    pub elems: Vec<Dim>,
+}
+
+impl SymTensor {
+    /// Tensors with more elements than this are not followed.
+    pub const MAX_LEN: usize = 1024;
+
+    /// A vector of `int64`.
+    pub fn vector(elems: Vec<Dim>) -> SymTensor {
+        SymTensor {
+            dtype: DType::I64,
+            dims: Dims::from_slice(&[elems.len()]),
+            elems,
+        }
+    }
+
+    /// A scalar of `int64`.
+    pub fn scalar(elem: Dim) -> SymTensor {
+        SymTensor {
+            dtype: DType::I64,
+            dims: Dims::new(),
+            elems: vec![elem],
+        }
+    }
+
+    /// The elements of a small integer (or `bool`) tensor.
+    pub fn from_tensor(t: &Tensor) -> Option<SymTensor> {
+        if t.len() > SymTensor::MAX_LEN || !(t.dtype().is_int() || t.dtype() == DType::Bool) {
+            return None;
+        }
+        let elems = t.to_i64s().ok()?.into_iter().map(Dim::known).collect();
+        Some(SymTensor {
+            dtype: t.dtype(),
+            dims: t.dims().into(),
+            elems,
+        })
+    }
+
+    /// The tensor, if every element is a constant that its type can hold.
+    pub fn to_tensor(&self) -> Option<Tensor> {
+        let elems: Option<Vec<i64>> = self.elems.iter().map(Dim::as_const).collect();
+        let elems = elems?;
+        let dims = self.dims.clone();
+        match self.dtype {
+            DType::I64 => Tensor::from_vec(dims, elems).ok(),
+            DType::I32 => {
+                let narrow: Result<Vec<i32>, _> = elems.into_iter().map(i32::try_from).collect();
+                Tensor::from_vec(dims, narrow.ok()?).ok()
+            }
+            DType::Bool => {
+                Tensor::from_bools(dims, elems.into_iter().map(|v| v != 0).collect()).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// The elements as constants, if they all are.
+    pub fn as_consts(&self) -> Option<Vec<i64>> {
+        self.elems.iter().map(Dim::as_const).collect()
+    }
+}
+
+impl Fact {
+    /// Nothing is known.
+    pub fn unknown() -> Fact {
+        Fact::default()
+    }
+
+    /// Only the type is known.
+    pub fn of_type(ty: Type) -> Fact {
+        Fact {
+            ty: Some(ty),
+            ..Fact::default()
+        }
+    }
+
+    /// A constant.
+    pub fn of_constant(t: &Tensor) -> Fact {
+        Fact {
+            ty: Some(Type::dense(t.dtype(), t.dims())),
+            value: SymTensor::from_tensor(t),
+            constant: Some(t.clone()),
+        }
+    }
+
+    /// A tensor with symbolic elements.
+    pub fn of_value(value: SymTensor) -> Fact {
+        Fact {
+            ty: Some(Type::dense(value.dtype, &value.dims)),
+            constant: value.to_tensor(),
+            value: Some(value),
+        }
+    }
+
+    /// The element type, if it is a tensor of which it is known.
+    pub fn dtype(&self) -> Option<DType> {
+        self.ty.as_ref()?.dtype()
+    }
+
+    /// The shape, if it is a tensor of known rank.
+    pub fn shape(&self) -> Option<&Shape> {
+        self.ty.as_ref()?.shape()
+    }
+
+    /// The rank, if it is a tensor of which it is known.
+    pub fn rank(&self) -> Option<usize> {
+        self.shape().map(|s| s.len())
+    }
+
+    /// The constant dimensions, if all are.
+    pub fn dims(&self) -> Option<Dims> {
+        self.shape()?
+            .iter()
+            .map(|d| usize::try_from(d.as_const()?).ok())
+            .collect()
+    }
+}
+
+/// The better of what is inferred and what an annotation says, and whether they contradict each
+/// other (then the inferred one counts).
+pub(crate) fn merge(inferred: Option<Type>, annotated: Option<&Type>) -> (Option<Type>, bool) {
+    let (Some(inferred), Some(annotated)) = (&inferred, annotated) else {
+        return (inferred.or_else(|| annotated.cloned()), false);
+    };
+    match (inferred, annotated) {
+        (Type::Tensor(a), Type::Tensor(b)) => {
+            let (t, clash) = merge_tensor(a, b);
+            (Some(Type::Tensor(t)), clash)
+        }
+        (Type::Sequence(None), Type::Sequence(_)) | (Type::Optional(None), Type::Optional(_)) => {
+            (Some(annotated.clone()), false)
+        }
+        _ => {
+            let clash = std::mem::discriminant(inferred) != std::mem::discriminant(annotated);
+            (Some(inferred.clone()), clash)
+        }
+    }
+}
+
+fn merge_tensor(a: &TensorType, b: &TensorType) -> (TensorType, bool) {
+    let mut clash = a.dtype.is_some() && b.dtype.is_some() && a.dtype != b.dtype;
+    let shape = match (&a.shape, &b.shape) {
+        (Some(x), Some(y)) if x.len() == y.len() => {
+            let mut merge = |x: &Dim, y: &Dim| match (x.as_const(), y.as_const()) {
+                (Some(m), Some(n)) => {
+                    clash |= m != n;
+                    x.clone()
+                }
+                (None, Some(_)) => y.clone(),
+                (Some(_), None) => x.clone(),
+                (None, None) if x.is_unknown() => y.clone(),
+                (None, None) => x.clone(),
+            };
+            Some(x.iter().zip(y).map(|(x, y)| merge(x, y)).collect())
+        }
+        (Some(x), Some(_)) => {
+            clash = true;
+            Some(x.clone())
+        }
+        (x, y) => x.clone().or_else(|| y.clone()),
+    };
+    (
+        TensorType {
+            dtype: a.dtype.or(b.dtype),
+            shape,
+        },
+        clash,
+    )
+}

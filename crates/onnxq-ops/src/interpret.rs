@@ -1,0 +1,229 @@
+//! The interpreter: evaluates a graph node by node, in canonical order, freeing each value after
+//! its last use. It is the reference: whatever runs faster must give its results.
+
+use std::collections::HashMap;
+
+use onnxq_ir::{self as ir, Graph, Model, NodeId, NodeKind, ValueId, deep};
+
+use crate::{EvalContext, EvalError, Value, lookup};
+
+/// What evaluation needs to know of the model around a graph.
+#[derive(Clone, Copy)]
+pub struct Interpreter<'a> {
+    model: &'a Model,
+    opsets: &'a ir::def::Opsets,
+    observe: Option<&'a Observer<'a>>,
+}
+
+/// Sees every value of the main graph when it is produced.
+pub type Observer<'a> = dyn Fn(&Graph, ValueId, &Value) + 'a;
+
+impl<'a> Interpreter<'a> {
+    /// An interpreter for the graphs of `model`.
+    pub fn new(model: &'a Model) -> Interpreter<'a> {
+        Interpreter {
+            model,
+            opsets: &model.opsets,
+            observe: None,
+        }
+    }
+
+    /// The same, with `observe` called for every value of the graph that [`run`](Self::run) is
+    /// given.
+    #[must_use]
+    pub fn observed(self, observe: &'a Observer<'a>) -> Interpreter<'a> {
+        Interpreter {
+            observe: Some(observe),
+            ..self
+        }
+    }
+
+    /// The results of `graph` for `inputs`, one for each entry of its input list; an entry that is
+    /// a constant may be `None`.
+    ///
+    /// # Errors
+    /// Names the node that failed.
+    pub fn run(&self, graph: &Graph, inputs: Vec<Option<Value>>) -> Result<Vec<Value>, EvalError> {
+        deep(|| self.run_graph(graph, inputs))
+    }
+
+    fn run_graph(
+        &self,
+        graph: &Graph,
+        inputs: Vec<Option<Value>>,
+    ) -> Result<Vec<Value>, EvalError> {
+        let needed = graph.needed();
+        let order: Vec<NodeId> = graph
+            .order()
+            .into_iter()
+            .filter(|n| needed[n.index()])
+            .collect();
+        let mut last_use: Vec<usize> = vec![usize::MAX; graph.node_bound()];
+        for (at, &n) in order.iter().enumerate() {
+            for v in graph.operands(n).into_iter().flatten() {
+                last_use[v.node.index()] = at;
+            }
+        }
+        for v in graph.results().into_iter().flatten() {
+            last_use[v.node.index()] = usize::MAX;
+        }
+        let mut values: Vec<Vec<Option<Value>>> = vec![Vec::new(); graph.node_bound()];
+        for (&n, value) in graph.inputs().iter().zip(inputs) {
+            let default = || graph.node(n).tensor().cloned().map(Value::Tensor);
+            values[n.index()] = vec![value.or_else(default)];
+        }
+        for (at, &n) in order.iter().enumerate() {
+            let node = graph.node(n);
+            match &node.kind {
+                NodeKind::Constant(c) => {
+                    if values[n.index()].is_empty() {
+                        values[n.index()] = vec![Some(constant(&c.value)?)];
+                    }
+                }
+                NodeKind::Op(op) => {
+                    let operands: Vec<Option<Value>> = graph
+                        .operands(n)
+                        .into_iter()
+                        .map(|v| v.and_then(|v| value(&values, v)))
+                        .collect();
+                    let results = self
+                        .run_node(op, &operands, node.results.len())
+                        .map_err(|e| at_node(node, e))?;
+                    drop(operands);
+                    values[n.index()] = results.into_iter().map(Some).collect();
+                    for v in graph.operands(n).into_iter().flatten() {
+                        if last_use[v.node.index()] == at {
+                            values[v.node.index()].fill(None);
+                        }
+                    }
+                }
+                NodeKind::Input | NodeKind::Return => {}
+            }
+            if let Some(observe) = self.observe {
+                for (i, value) in values[n.index()].iter().enumerate() {
+                    if let Some(value) = value {
+                        observe(
+                            graph,
+                            ValueId {
+                                node: n,
+                                result: i as u32,
+                            },
+                            value,
+                        );
+                    }
+                }
+            }
+        }
+        let results = graph.results().into_iter().zip(&graph.outputs);
+        results
+            .map(|(v, output)| {
+                v.and_then(|v| value(&values, v)).ok_or_else(|| {
+                    EvalError::Invalid(format!("output '{}' has no value", output.name))
+                })
+            })
+            .collect()
+    }
+
+    /// The results of one operation.
+    ///
+    /// # Errors
+    /// The operator is unknown, or its evaluation fails.
+    pub fn run_node(
+        &self,
+        op: &ir::Op,
+        operands: &[Option<Value>],
+        results: usize,
+    ) -> Result<Vec<Value>, EvalError> {
+        if let Some((_, function)) = self.model.callee(op) {
+            return self.call(op, function, operands);
+        }
+        let Some(operator) = lookup(&op.domain, &op.op_type) else {
+            return Err(EvalError::Unsupported(format!(
+                "operator {}",
+                op.qualified()
+            )));
+        };
+        let opset = self.opsets.get(&op.domain).copied().unwrap_or(1);
+        let inner = Interpreter {
+            observe: None,
+            ..*self
+        };
+        let region = move |graph: &Graph, inputs: Vec<Value>| {
+            inner.run(graph, inputs.into_iter().map(Some).collect())
+        };
+        operator.eval(&EvalContext::new(op, opset, operands, results, &region))
+    }
+
+    fn call(
+        &self,
+        op: &ir::Op,
+        function: &ir::Function,
+        operands: &[Option<Value>],
+    ) -> Result<Vec<Value>, EvalError> {
+        let body = bind_attributes(function, op);
+        let inner = Interpreter {
+            opsets: &function.opsets,
+            observe: None,
+            ..*self
+        };
+        let mut inputs = operands.to_vec();
+        inputs.resize(body.inputs().len(), None);
+        inner.run(&body, inputs)
+    }
+}
+
+fn value(values: &[Vec<Option<Value>>], v: ValueId) -> Option<Value> {
+    values[v.node.index()].get(v.result as usize)?.clone()
+}
+
+fn at_node(node: &ir::Node, e: EvalError) -> EvalError {
+    let op = node.op().map_or_else(String::new, ir::Op::qualified);
+    let name = if node.name.is_empty() {
+        node.results.first().map_or("", |v| v.name.as_str())
+    } else {
+        node.name.as_str()
+    };
+    EvalError::At {
+        node: format!("'{name}' ({op})"),
+        source: Box::new(e),
+    }
+}
+
+fn constant(literal: &ir::def::Literal) -> Result<Value, EvalError> {
+    match literal {
+        ir::def::Literal::Dense(t) => Ok(Value::Tensor(t.clone())),
+        ir::def::Literal::Sparse(_) => Err(EvalError::Unsupported(
+            "evaluation of sparse constants".to_owned(),
+        )),
+    }
+}
+
+/// The body of `function` with attribute references replaced by what the call `op` gives, or by
+/// the defaults; a reference to neither is dropped, so that the operator's own default counts.
+pub fn bind_attributes(function: &ir::Function, op: &ir::Op) -> Graph {
+    let mut given: HashMap<&str, &ir::Attr> = function
+        .attribute_defaults
+        .iter()
+        .map(|(k, a)| (k.as_str(), a))
+        .collect();
+    given.extend(op.attrs.iter().map(|(k, a)| (k.as_str(), a)));
+    let mut body = function.graph.clone();
+    body.for_each_graph_mut(&mut |g: &mut Graph| {
+        for n in g.node_ids().collect::<Vec<_>>() {
+            let is_ref = |a: &ir::Attr| matches!(a, ir::Attr::Ref { .. });
+            if !g.op(n).is_some_and(|op| op.attrs.values().any(is_ref)) {
+                continue;
+            }
+            let Some(inner) = g.op_mut(n) else { continue };
+            for attr in inner.attrs.values_mut() {
+                if let ir::Attr::Ref { name, .. } = attr
+                    && let Some(&bound) = given.get(name.as_str())
+                {
+                    *attr = bound.clone();
+                }
+            }
+            inner.attrs.retain(|_, a| !is_ref(a));
+        }
+    });
+    body
+}

@@ -1,0 +1,5 @@
+//! To be written.
+
+use crate::Operator;
+
+pub(super) static OPERATORS: &[&dyn Operator] = &[];

@@ -1,0 +1,57 @@
+//! The operators, by family; each family lists its own.
+
+use std::{collections::HashMap, sync::OnceLock};
+
+use crate::Operator;
+
+mod control;
+mod convolution;
+mod elementwise;
+mod matmul;
+mod movement;
+mod normalization;
+mod quantization;
+mod recurrent;
+mod reduction;
+mod resize;
+
+static FAMILIES: &[&[&dyn Operator]] = &[
+    control::OPERATORS,
+    convolution::OPERATORS,
+    elementwise::OPERATORS,
+    matmul::OPERATORS,
+    movement::OPERATORS,
+    normalization::OPERATORS,
+    quantization::OPERATORS,
+    recurrent::OPERATORS,
+    reduction::OPERATORS,
+    resize::OPERATORS,
+];
+
+/// Every operator, family by family.
+pub fn all() -> impl Iterator<Item = &'static dyn Operator> {
+    FAMILIES.iter().flat_map(|family| family.iter().copied())
+}
+
+/// The operator of this domain (`""` is the standard one) and name.
+pub fn lookup(domain: &str, op_type: &str) -> Option<&'static dyn Operator> {
+    type Table = HashMap<&'static str, HashMap<&'static str, &'static dyn Operator>>;
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        let mut table = Table::new();
+        for op in all() {
+            table.entry(op.domain()).or_default().insert(op.name(), op);
+        }
+        table
+    });
+    table.get(domain)?.get(op_type).copied()
+}
+
+/// The opset at which the schema that counts at `opset` appeared; `None` if none had by then.
+pub fn op_version(op: &dyn Operator, opset: i64) -> Option<i64> {
+    op.since()
+        .iter()
+        .copied()
+        .rev()
+        .find(|&since| since <= opset)
+}
