@@ -8,6 +8,7 @@ compile_error!("tensor bytes are read in place, which needs a little-endian mach
 mod buffer;
 mod dim;
 mod dtype;
+pub mod narrow;
 mod tensor;
 
 pub use buffer::{Buffer, MappedFile};
