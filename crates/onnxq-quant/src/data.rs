@@ -33,26 +33,30 @@ pub(crate) fn scan(values: &[f32]) -> (ValueRange, bool) {
     const LANES: usize = 16;
     let mut lo = [f32::INFINITY; LANES];
     let mut hi = [f32::NEG_INFINITY; LANES];
-    let mut nan = [false; LANES];
+    let mut nan = [0u32; LANES];
     let (blocks, rest) = values.as_chunks::<LANES>();
     for block in blocks {
         for i in 0..LANES {
             let v = block[i];
             lo[i] = if v < lo[i] { v } else { lo[i] };
             hi[i] = if v > hi[i] { v } else { hi[i] };
-            nan[i] |= v.is_nan();
+            nan[i] |= u32::from(v.is_nan());
         }
     }
-    let mut range = ValueRange::EMPTY;
-    for i in 0..LANES {
-        range = range.merge(ValueRange::new(lo[i], hi[i]));
+    for (i, &v) in rest.iter().enumerate() {
+        lo[i] = if v < lo[i] { v } else { lo[i] };
+        hi[i] = if v > hi[i] { v } else { hi[i] };
+        nan[i] |= u32::from(v.is_nan());
     }
-    let mut any = nan.contains(&true);
-    for &v in rest {
-        range = range.merge(ValueRange::new(v, v));
-        any |= v.is_nan();
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            let (l, h) = (lo[i + half], hi[i + half]);
+            lo[i] = if l < lo[i] { l } else { lo[i] };
+            hi[i] = if h > hi[i] { h } else { hi[i] };
+            nan[i] |= nan[i + half];
+        }
     }
-    (range, any)
+    (ValueRange::new(lo[0], hi[0]), nan[0] != 0)
 }
 
 /// Widens range `i` by value `i`, and says whether any value is NaN.

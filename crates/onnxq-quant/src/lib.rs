@@ -11,6 +11,7 @@
 mod bias;
 pub mod data;
 pub mod dynamic;
+mod encode;
 mod error;
 mod float8;
 mod floats;

@@ -41,6 +41,18 @@ impl ValueRange {
     pub fn is_empty(self) -> bool {
         self == ValueRange::EMPTY
     }
+
+    /// The range widened to hold 0, or `None` for that of no values.
+    pub(crate) fn with_zero(self) -> Result<Option<ValueRange>> {
+        let ValueRange { lo, hi } = self;
+        if self.is_empty() {
+            return Ok(None);
+        }
+        if !(lo.is_finite() && hi.is_finite() && lo <= hi) {
+            return Err(Error::Range { lo, hi });
+        }
+        Ok(Some(ValueRange::new(lo.min(0.0), hi.max(0.0))))
+    }
 }
 
 /// A scale and a zero point: `real = scale * (code - zero_point)`.
@@ -117,24 +129,14 @@ impl ParamSpec {
         if self.qtype == QuantType::Float8E4M3FN {
             return Err(Error::Float8("range"));
         }
-        if range.is_empty() {
-            return Ok(Params::DEGENERATE);
-        }
-        if !(range.lo.is_finite() && range.hi.is_finite() && range.lo <= range.hi) {
-            return Err(Error::Range {
-                lo: range.lo,
-                hi: range.hi,
-            });
-        }
         if let Some(m) = self
             .min_real_range
             .filter(|m| !(m.is_finite() && *m >= 0.0))
         {
             return Err(Error::MinRealRange(m));
         }
-        let with_zero = ValueRange {
-            lo: range.lo.min(0.0),
-            hi: range.hi.max(0.0),
+        let Some(with_zero) = range.with_zero()? else {
+            return Ok(Params::DEGENERATE);
         };
         if self.restricted_asymmetric && self.qtype == QuantType::UInt8 && !self.symmetric {
             return Ok(self.restricted(with_zero, float));

@@ -114,7 +114,8 @@ impl QRange {
 
     /// The zero point of symmetric quantization: the middle, ties to even.
     pub fn middle(self) -> i32 {
-        (f64::from(self.min + self.max) / 2.0).round_ties_even() as i32
+        let (sum, below) = (self.min + self.max, (self.min + self.max).div_euclid(2));
+        below + (sum & below & 1)
     }
 }
 

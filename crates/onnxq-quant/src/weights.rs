@@ -3,14 +3,14 @@
 //! Every function reads the weight in the order of memory and makes no other copy of it than
 //! the codes. Large models are quantized one weight at a time on each thread.
 
-use onnxq_tensor::{DType, Tensor};
+use onnxq_tensor::Tensor;
 
 use crate::{
-    Error, FloatType, Granularity, ParamSpec, Params, QRange, QuantType, Result, ValueRange,
-    data::{self, Code},
+    Error, FloatType, Granularity, ParamSpec, Params, QRange, QuantType, Result, ValueRange, data,
+    encode::{GroupParams, WIDE, encode},
     float8,
-    floats::{BLOCK, Floats, scratch},
-    granularity::{Layout, Run},
+    floats::{Floats, scratch},
+    granularity::Layout,
     params::{scale_tensor, zero_point_tensor},
 };
 
@@ -162,12 +162,6 @@ pub fn dequantize(
     Ok(values)
 }
 
-/// Scales and zero points by group; both are exact in `f32`.
-struct GroupParams {
-    scales: Vec<f32>,
-    zeros: Vec<f32>,
-}
-
 fn expect_count(what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found {
         Ok(())
@@ -267,9 +261,6 @@ fn first_not_finite(values: &[f32], start: usize) -> Result<()> {
     }
 }
 
-/// Rows of at least this many elements are worth a loop of their own.
-const WIDE: usize = 32;
-
 fn in_ranges(
     floats: &Floats<'_>,
     dims: &[usize],
@@ -309,9 +300,9 @@ fn in_ranges(
 /// zero point is in the middle even where all is 0. Neither the reduced range nor the minimum
 /// real range applies to them.
 fn block_params(rule: &ParamSpec, range: ValueRange, float: FloatType) -> Result<Params> {
-    // For the checks of the range.
-    rule.compute(range, float)?;
-    let (mut lo, mut hi) = (range.lo.min(0.0), range.hi.max(0.0));
+    let Some(ValueRange { mut lo, mut hi }) = range.with_zero()? else {
+        return Ok(Params::DEGENERATE);
+    };
     if rule.symmetric {
         hi = hi.max(-lo);
         lo = -hi;
@@ -373,155 +364,4 @@ fn float8_params(
         }
     };
     Ok(groups.iter().zip(ranges).map(params).collect())
-}
-
-fn encode(
-    floats: &Floats<'_>,
-    dims: &[usize],
-    layout: &Layout,
-    qtype: QuantType,
-    params: &GroupParams,
-) -> Result<Tensor> {
-    match qtype {
-        QuantType::Int8 => Ok(Tensor::from_vec(
-            dims,
-            codes::<i8>(floats, layout, params)?,
-        )?),
-        QuantType::UInt8 => Ok(Tensor::from_vec(
-            dims,
-            codes::<u8>(floats, layout, params)?,
-        )?),
-        QuantType::Int16 => Ok(Tensor::from_vec(
-            dims,
-            codes::<i16>(floats, layout, params)?,
-        )?),
-        QuantType::UInt16 => Ok(Tensor::from_vec(
-            dims,
-            codes::<u16>(floats, layout, params)?,
-        )?),
-        QuantType::Int4 | QuantType::UInt4 => {
-            let bytes = nibbles(floats, layout, qtype, params)?;
-            Ok(Tensor::new(qtype.dtype(), dims, bytes)?)
-        }
-        QuantType::Float8E4M3FN => Ok(Tensor::new(
-            DType::F8E4M3FN,
-            dims,
-            float8_codes(floats, layout, params)?,
-        )?),
-    }
-}
-
-fn codes<T: Code>(floats: &Floats<'_>, layout: &Layout, params: &GroupParams) -> Result<Vec<T>> {
-    let mut out = vec![T::zeroed(); layout.len];
-    let mut buffer = scratch();
-    let mut encoder = Encoder::new(params, QRange::full(T::QTYPE));
-    layout.try_runs(|run| {
-        let values = floats.load(run.span.clone(), &mut buffer);
-        encoder.run(&run, values, &mut out[run.span.clone()]);
-        Ok(())
-    })?;
-    Ok(out)
-}
-
-/// Codes of 4 bits, two in a byte, the first in the low half.
-fn nibbles(
-    floats: &Floats<'_>,
-    layout: &Layout,
-    qtype: QuantType,
-    params: &GroupParams,
-) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(layout.len.div_ceil(2));
-    let mut buffer = scratch();
-    let mut encoder = Encoder::new(params, QRange::full(qtype));
-    // One code more than a run: one may be waiting for its other half.
-    let mut waiting = [0u8; BLOCK + 1];
-    let mut count = 0;
-    layout.try_runs(|run| {
-        let values = floats.load(run.span.clone(), &mut buffer);
-        let end = count + values.len();
-        encoder.run(&run, values, &mut waiting[count..end]);
-        let (pairs, rest) = waiting[..end].as_chunks::<2>();
-        out.extend(pairs.iter().map(|[a, b]| (a & 0xf) | (b << 4)));
-        count = rest.len();
-        if count == 1 {
-            waiting[0] = waiting[end - 1];
-        }
-        Ok(())
-    })?;
-    if count == 1 {
-        out.push(waiting[0] & 0xf);
-    }
-    Ok(out)
-}
-
-fn float8_codes(floats: &Floats<'_>, layout: &Layout, params: &GroupParams) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(layout.len);
-    let mut buffer = scratch();
-    layout.try_runs(|run| {
-        let values = floats.load(run.span.clone(), &mut buffer);
-        for (row, scale) in values.chunks(run.width).zip(&params.scales[run.groups()]) {
-            out.extend(row.iter().map(|v| float8::f32_to_f8e4m3fn(v / scale)));
-        }
-        Ok(())
-    })?;
-    Ok(out)
-}
-
-/// Quantizes runs. Rows too short for a loop of their own get their parameters spelled out for
-/// every element.
-struct Encoder<'a> {
-    params: &'a GroupParams,
-    range: QRange,
-    scales: Vec<f32>,
-    zeros: Vec<f32>,
-    /// The groups and the width that are spelled out.
-    spelled: (usize, usize, usize),
-}
-
-impl<'a> Encoder<'a> {
-    fn new(params: &'a GroupParams, range: QRange) -> Encoder<'a> {
-        Encoder {
-            params,
-            range,
-            scales: Vec::new(),
-            zeros: Vec::new(),
-            spelled: (0, 0, 0),
-        }
-    }
-
-    fn run<T: Code>(&mut self, run: &Run, values: &[f32], out: &mut [T]) {
-        let scales = &self.params.scales[run.groups()];
-        let zeros = &self.params.zeros[run.groups()];
-        match run.width {
-            1 => data::quantize_each(values, scales, zeros, self.range, out),
-            2..WIDE => {
-                self.spell(run);
-                let (scales, zeros) = (&self.scales, &self.zeros);
-                data::quantize_each(values, scales, zeros, self.range, out);
-            }
-            width => {
-                let rows = values.chunks(width).zip(out.chunks_mut(width));
-                for ((values, out), (&scale, &zero)) in rows.zip(scales.iter().zip(zeros)) {
-                    data::quantize_in(values, scale, zero, self.range, out);
-                }
-            }
-        }
-    }
-
-    fn spell(&mut self, run: &Run) {
-        let groups = run.groups();
-        let key = (groups.start, groups.end, run.width);
-        if self.spelled == key {
-            return;
-        }
-        self.spelled = key;
-        self.scales.clear();
-        self.zeros.clear();
-        for group in groups {
-            self.scales
-                .extend(std::iter::repeat_n(self.params.scales[group], run.width));
-            self.zeros
-                .extend(std::iter::repeat_n(self.params.zeros[group], run.width));
-        }
-    }
 }
