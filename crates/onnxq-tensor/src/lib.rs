@@ -6,6 +6,7 @@
 compile_error!("tensor bytes are read in place, which needs a little-endian machine");
 
 mod buffer;
+mod convert;
 mod dim;
 mod dtype;
 pub mod narrow;

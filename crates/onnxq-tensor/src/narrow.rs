@@ -115,8 +115,8 @@ impl NarrowFloat {
         };
         if value.is_nan() {
             return match self.special {
-                Special::Ieee => sign | self.max + 3,
-                Special::Nan => sign | self.max + 1,
+                Special::Ieee => sign | (self.max + 3),
+                Special::Nan => sign | (self.max + 1),
                 Special::NanIsMinusZero => self.sign,
                 // The sign that the package ml_dtypes gives it, ONNX saying nothing.
                 Special::Finite => self.sign ^ sign,
@@ -127,7 +127,7 @@ impl NarrowFloat {
         match self.special {
             Special::NanIsMinusZero if overflow && !saturate => self.sign,
             Special::NanIsMinusZero if magnitude == 0 => 0,
-            Special::Ieee | Special::Nan if overflow && !saturate => sign | self.max + 1,
+            Special::Ieee | Special::Nan if overflow && !saturate => sign | (self.max + 1),
             _ => sign | magnitude.min(u32::from(self.max)) as u8,
         }
     }

@@ -50,6 +50,10 @@ pub enum TensorError {
     },
     #[error("cannot view {from} elements as {to:?}")]
     Reshape { from: usize, to: Vec<usize> },
+    #[error("expected one element, found dimensions {0:?}")]
+    Scalar(Vec<usize>),
+    #[error("{text:?} is not a {expected}")]
+    Text { text: String, expected: DType },
 }
 
 /// The number of elements of `dims`.
@@ -62,6 +66,16 @@ pub fn element_count(dims: &[usize]) -> Result<usize, TensorError> {
         .try_fold(1usize, |n, &d| n.checked_mul(d))
         .filter(|&n| n <= isize::MAX as usize / 16)
         .ok_or_else(|| TensorError::TooLarge(dims.to_vec()))
+}
+
+/// An empty vector with room for `count`; an error where there is not that much memory, which a
+/// file can claim that it needs.
+fn reserve<T>(count: usize, dims: &[usize]) -> Result<Vec<T>, TensorError> {
+    let mut values = Vec::new();
+    match values.try_reserve_exact(count) {
+        Ok(()) => Ok(values),
+        Err(_) => Err(TensorError::TooLarge(dims.to_vec())),
+    }
 }
 
 impl Tensor {
@@ -155,14 +169,50 @@ impl Tensor {
         let dims = dims.into();
         let count = element_count(&dims)?;
         if dtype == DType::String {
-            return Tensor::from_strings(dims, vec![Bytes::new(); count]);
+            return Tensor::repeat(dims, &Tensor::from_strings(Dims::new(), [Bytes::new()])?);
         }
-        let bytes = dtype
-            .byte_len(count)
-            .ok_or_else(|| TensorError::TooLarge(dims.to_vec()))?;
-        // Vectors of u64 are aligned for every element type.
-        let words = Buffer::from_vec(vec![0u64; bytes.div_ceil(8)]);
-        Tensor::new(dtype, dims, words.slice(0..bytes))
+        let too_large = || TensorError::TooLarge(dims.to_vec());
+        let bytes = dtype.byte_len(count).ok_or_else(too_large)?;
+        // Words of u64 are aligned for every element type. Asking for zeros instead of writing
+        // them leaves the memory untouched until it is used.
+        let words = bytemuck::allocation::try_zeroed_slice_box::<u64>(bytes.div_ceil(8))
+            .map_err(|()| too_large())?;
+        Tensor::new(
+            dtype,
+            dims,
+            Buffer::from_vec(words.into_vec()).slice(0..bytes),
+        )
+    }
+
+    /// A tensor whose every element is the one element of `value`.
+    pub(crate) fn repeat(dims: Dims, value: &Tensor) -> Result<Tensor, TensorError> {
+        fn of<T: bytemuck::Pod + Send + Sync>(
+            dims: Dims,
+            value: &Tensor,
+        ) -> Result<Tensor, TensorError> {
+            let count = element_count(&dims)?;
+            let mut values = reserve::<T>(count, &dims)?;
+            values.resize(count, bytemuck::pod_read_unaligned(value.bytes()));
+            Tensor::new(value.dtype, dims, Buffer::from_vec(values))
+        }
+        let count = element_count(&dims)?;
+        if let Data::Strings(strings) = &value.data {
+            let mut values = reserve(count, &dims)?;
+            values.resize(count, strings[0].clone());
+            return Tensor::from_strings(dims, values);
+        }
+        match value.dtype.bits() {
+            _ if value.bytes().iter().all(|&b| b == 0) => Tensor::zeros(value.dtype, dims),
+            8 => of::<u8>(dims, value),
+            16 => of::<u16>(dims, value),
+            32 => of::<u32>(dims, value),
+            64 => of::<u64>(dims, value),
+            128 => of::<[u64; 2]>(dims, value),
+            _ => {
+                let codes = std::iter::repeat_n(value.packed_bits(0), count);
+                Tensor::from_packed_bits(value.dtype, dims, codes)
+            }
+        }
     }
 
     /// The element type.
@@ -344,16 +394,21 @@ impl Tensor {
                 found: dtype,
             });
         }
-        let mut bytes = vec![0u8; (count * width).div_ceil(8)];
-        let mut found = 0;
-        for (i, code) in codes.into_iter().enumerate().take(count) {
-            let bit = i * width;
-            let code = (u16::from(code) & ((1 << width) - 1)) << (bit % 8);
-            bytes[bit / 8] |= code as u8;
-            if code > 0xff {
-                bytes[bit / 8 + 1] |= (code >> 8) as u8;
+        let mut bytes = reserve::<u8>((count * width).div_ceil(8), &dims)?;
+        // Bits that do not fill a byte yet, and how many they are.
+        let (mut bits, mut pending, mut found) = (0u16, 0, 0);
+        for code in codes.into_iter().take(count) {
+            bits |= (u16::from(code) & ((1 << width) - 1)) << pending;
+            pending += width;
+            if pending >= 8 {
+                bytes.push(bits as u8);
+                bits >>= 8;
+                pending -= 8;
             }
-            found = i + 1;
+            found += 1;
+        }
+        if pending > 0 {
+            bytes.push(bits as u8);
         }
         if found != count {
             return Err(TensorError::Reshape {
