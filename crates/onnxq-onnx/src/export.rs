@@ -53,7 +53,8 @@ pub struct SaveReport {
 /// Writes `model` to the file `path`, and its weights to `<path>.data` where `options` say so or the
 /// model would not fit into one file.
 ///
-/// A device or pipe as `path` is written to directly, and in one piece.
+/// A symbolic link is followed, and stays. A device or pipe as `path` is written to directly, and in
+/// one piece.
 pub fn save(model: &ModelDef, path: &Path, options: &SaveOptions) -> Result<SaveReport, Error> {
     let cannot = |source| Error::Write {
         path: path.to_owned(),
@@ -71,6 +72,12 @@ pub fn save(model: &ModelDef, path: &Path, options: &SaveOptions) -> Result<Save
         }
         _ => {}
     }
+    // Also for `/dev/stdout`, which must not be renamed over.
+    let real = path
+        .is_symlink()
+        .then(|| path.canonicalize().ok())
+        .flatten();
+    let path = real.as_deref().unwrap_or(path);
     let encoded = encode(model, None);
     let external = options.external_data || encoded.rope.len() > LARGEST;
     if external && !encoded.weights.is_empty() {

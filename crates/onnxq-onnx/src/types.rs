@@ -80,11 +80,22 @@ fn read_shape(proto: &TensorShapeProto) -> Result<Shape, Error> {
         Ok(match value {
             None => Dim::UNKNOWN,
             Some(DimensionValue::Value(v)) => Dim::known(*v),
-            Some(DimensionValue::Param(p)) if p.is_empty() => Dim::UNKNOWN,
-            Some(DimensionValue::Param(p)) => Dim::parse(&name("dim_param", p)?),
+            Some(DimensionValue::Param(p)) => read_param(&name("dim_param", p)?),
         })
     };
     proto.dim.iter().map(|d| dim(&d.value)).collect()
+}
+
+/// The dimension that a `dim_param` names.
+///
+/// ONNX says only that it is a name. Exporters write expressions, but also names that happen to be
+/// expressions (`dyn-axis`, `decoder/Add_output_0_dim_1`), by which people bind dimensions. So it is
+/// an expression where it is spelt as [`Dim`] spells it, which changes nothing in the file, and a
+/// name otherwise.
+fn read_param(text: &str) -> Dim {
+    let dim = Dim::parse(text);
+    let same = dim.is_unknown() || dim.is_symbol() == Some(text) || dim.to_string() == text;
+    if same { dim } else { Dim::symbol(text) }
 }
 
 /// Writes the `TypeProto` of `ty` as the message `field`.
@@ -140,6 +151,8 @@ fn write_tensor_type(out: &mut Rope, ty: &TensorType) {
             let end = out.mark();
             if let Some(value) = dim.as_const() {
                 out.int(1, value);
+            } else if let Some(name) = dim.is_symbol() {
+                out.required_text(2, name);
             } else if !dim.is_unknown() {
                 out.text(2, &dim.to_string());
             }
@@ -149,5 +162,54 @@ fn write_tensor_type(out: &mut Rope, ty: &TensorType) {
     }
     if let Some(dtype) = ty.dtype {
         out.int(1, i64::from(dtype.onnx()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written_and_read(dim: &Dim) -> (Option<DimensionValue>, Type) {
+        let ty = Type::tensor(DType::F32, Some([dim.clone()].into_iter().collect()));
+        let mut out = Rope::default();
+        write_type(&mut out, 1, &ty);
+        let mut bytes = Vec::new();
+        out.write_to(&mut bytes).unwrap();
+        // One tag and one byte of length before the type.
+        let bytes = Bytes::from(bytes).slice(2..);
+        let Some(TypeValue::Tensor(t)) = TypeProto::decode(bytes.clone()).unwrap().value else {
+            panic!("not a tensor");
+        };
+        let value = t.shape.unwrap().dim[0].value.clone();
+        (value, read_type(bytes).unwrap().unwrap())
+    }
+
+    #[test]
+    fn names_of_dimensions_stay_as_they_are() {
+        let n = Dim::symbol("N");
+        let cases = [
+            ("N", n.clone()),
+            ("3*N + 1", 3 * &n + 1),
+            ("floor(N/2)", n.floor_div(&2.into())),
+            ("dyn-axis", Dim::symbol("dyn-axis")),
+            ("a/b_dim_1", Dim::symbol("a/b_dim_1")),
+            ("1*N", Dim::symbol("1*N")),
+            ("N+1", Dim::symbol("N+1")),
+            ("two words", Dim::symbol("two words")),
+        ];
+        for (text, dim) in cases {
+            assert_eq!(read_param(text), dim);
+            let (value, ty) = written_and_read(&dim);
+            assert_eq!(value, Some(DimensionValue::Param(text.to_owned().into())));
+            assert_eq!(ty.shape().unwrap()[0], dim);
+        }
+        for text in ["", "?"] {
+            assert_eq!(read_param(text), Dim::UNKNOWN);
+        }
+        assert_eq!(written_and_read(&Dim::UNKNOWN).0, None);
+        assert_eq!(
+            written_and_read(&Dim::known(0)).0,
+            Some(DimensionValue::Value(0))
+        );
     }
 }

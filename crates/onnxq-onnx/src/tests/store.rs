@@ -227,6 +227,20 @@ fn devices_are_written_to_not_replaced() {
     assert_eq!(files(dir.path()), ["null"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn links_are_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("real")).unwrap();
+    fs::write(dir.path().join("real/m.onnx"), "old").unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink("real/m.onnx", &link).unwrap();
+    save(&full_model(), &link, &EXTERNAL).unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(files(&dir.path().join("real")), ["m.onnx", "m.onnx.data"]);
+    assert_eq!(load(&dir.path().join("real/m.onnx")).unwrap(), full_model());
+}
+
 #[test]
 fn failures_leave_the_old_files_and_no_new_ones() {
     let dir = tempfile::tempdir().unwrap();
