@@ -60,12 +60,12 @@ def metrics(want, got):
             "cosine": round(float(a @ b) / lengths, 7) if lengths else (1.0 if noise == 0 else 0.0)}
 
 
-def top1(sess, data):
+def top1(sess, data, original):
     logits = sess.run(None, {sess.get_inputs()[0].name: data["input"]})[0]
     return {"accuracy": round(float(np.mean(logits.argmax(axis=1) == data["label"])), 5)}
 
 
-def retrieval(sess, data):
+def retrieval(sess, data, original):
     """Sentences of the two halves say the same, row by row: does each find its partner?"""
     feeds = {i.name: data[i.name] for i in sess.get_inputs()}
     hidden = sess.run(None, feeds)[0]
@@ -84,8 +84,41 @@ def retrieval(sess, data):
             "cosine_to_float": round(float((pooled * data["embedding"]).sum(axis=1).mean()), 7)}
 
 
+def speech_frames(sess, pcm):
+    """Silero's decision for each frame of 512 samples, preceded by the 64 before it."""
+    x, state, said = pcm.astype(np.float32) / 32768, np.zeros((2, 1, 128), np.float32), []
+    for at in range(0, len(x) - 511, 512):
+        frame = np.concatenate([x[at - 64:at] if at else np.zeros(64, np.float32), x[at:at + 512]])
+        p, state = sess.run(["output", "stateN"], {"input": frame[None], "state": state, "sr": np.array(16000)})
+        said.append(p.item() > 0.5)
+    return np.array(said)
+
+
+def speech(sess, data, original):
+    """The frames where the decision is the float model's."""
+    got, want = (speech_frames(s, data["pcm"]) for s in (sess, original()))
+    return {"accuracy": round(float(np.mean(got == want)), 5), "speech": round(float(got.mean()), 5)}
+
+
+def face_anchors(sess, rgb):
+    """The anchors of each image that hold a face, of an UltraFace model of 320x240."""
+    x = (rgb.astype(np.float32).transpose(0, 3, 1, 2) - 127) / 128
+    name = sess.get_inputs()[0].name
+    return np.stack([sess.run(["scores"], {name: image[None]})[0][0, :, 1] > 0.7 for image in x])
+
+
+def faces(sess, data, original):
+    """Anchors found by both over those found by either."""
+    got, want = (face_anchors(s, data["rgb"]) for s in (sess, original()))
+    return {"accuracy": round(float((got & want).sum() / (got | want).sum()), 5), "anchors": int(got.sum())}
+
+
+# The data set of a model and how it is measured on it. "accuracy" is 1 where nothing is lost, or,
+# with labels, where everything is right.
 TASKS = {"digits_cnn": ("digits_test.npz", top1), "tabular_mlp": ("tabular_mlp_test.npz", top1),
-         "minilm": ("minilm_text.npz", retrieval), "digits": ("digits_test.npz", top1)}
+         "minilm": ("minilm_text.npz", retrieval), "digits": ("digits_test.npz", top1),
+         "silero_vad": ("speech_16k.npz", speech), "silero_vad_16k_op15": ("speech_16k.npz", speech),
+         "ultraface": ("faces_320x240.npz", faces), "ultraface_slim_320": ("faces_320x240.npz", faces)}
 
 
 class Zoo:
@@ -129,7 +162,7 @@ class Zoo:
             if levels:
                 result["worst_sqnr_db"] = min(levels)
         if name in TASKS:
-            result["task"] = TASKS[name][1](sess, self.data(name))
+            result["task"] = TASKS[name][1](sess, self.data(name), lambda: session(self.paths[name], "all"))
         return result
 
 
