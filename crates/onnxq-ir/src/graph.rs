@@ -54,7 +54,8 @@ pub type Operands = SmallVec<[Option<ValueId>; 4]>;
 /// An edge: `result` of the source is `operand` of the target.
 ///
 /// petgraph unlinks an edge by walking the lists of both ends, which is quadratic for a value
-/// with many uses. A use that moved is therefore only marked, and sweeping drops it.
+/// with many uses. A use that moved is therefore only marked, and sweeping drops it; nodes count
+/// the uses that are live.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edge {
     pub(crate) result: u32,
@@ -239,6 +240,10 @@ impl Graph {
 
     /// Whether `v` has a use.
     pub fn is_used(&self, v: ValueId) -> bool {
+        let node = &self.nodes[v.node];
+        if node.use_count == 0 || node.results.len() == 1 {
+            return node.use_count > 0;
+        }
         self.nodes
             .edges(v.node)
             .any(|e| e.weight().is_live() && e.weight().result == v.result)
@@ -246,10 +251,16 @@ impl Graph {
 
     /// The use of `v`, if there is exactly one.
     pub fn sole_use(&self, v: ValueId) -> Option<Use> {
+        let node = &self.nodes[v.node];
+        if node.use_count == 0 || (node.results.len() == 1 && node.use_count > 1) {
+            return None;
+        }
         let mut live = self
             .nodes
             .edges(v.node)
-            .filter(|e| e.weight().is_live() && e.weight().result == v.result);
+            .filter(|e| e.weight().is_live())
+            .take(node.use_count as usize)
+            .filter(|e| e.weight().result == v.result);
         let edge = live.next()?;
         let found = Use {
             node: edge.target(),
@@ -359,6 +370,22 @@ impl Graph {
         self.set_operand(self.ret, i, Some(value));
     }
 
+    pub(crate) fn add_use(&mut self, v: ValueId, user: NodeId, operand: u32) {
+        let edge = Edge {
+            result: v.result,
+            operand,
+        };
+        self.nodes.add_edge(v.node, user, edge);
+        self.nodes[v.node].use_count += 1;
+    }
+
+    fn end_use(&mut self, edge: EdgeIndex) {
+        if let Some((source, _)) = self.nodes.edge_endpoints(edge) {
+            self.nodes[edge].operand = Edge::MOVED;
+            self.nodes[source].use_count -= 1;
+        }
+    }
+
     fn edge_of_operand(&self, n: NodeId, i: usize) -> Option<EdgeIndex> {
         self.nodes
             .edges_directed(n, Incoming)
@@ -372,21 +399,14 @@ impl Graph {
         self.stamp();
         if i < self.nodes[n].operand_count() {
             if let Some(edge) = self.edge_of_operand(n, i) {
-                self.nodes[edge].operand = Edge::MOVED;
+                self.end_use(edge);
             }
         } else {
             self.nodes[n].operand_count = i as u32 + 1;
         }
         if let Some(v) = v {
             debug_assert!((v.result as usize) < self.nodes[v.node].results.len());
-            self.nodes.add_edge(
-                v.node,
-                n,
-                Edge {
-                    result: v.result,
-                    operand: i as u32,
-                },
-            );
+            self.add_use(v, n, i as u32);
         }
     }
 
@@ -396,22 +416,16 @@ impl Graph {
         let old: SmallVec<[EdgeIndex; 8]> = self
             .nodes
             .edges_directed(n, Incoming)
+            .filter(|e| e.weight().is_live())
             .map(|e| e.id())
             .collect();
         for edge in old {
-            self.nodes[edge].operand = Edge::MOVED;
+            self.end_use(edge);
         }
         self.nodes[n].operand_count = operands.len() as u32;
         for (i, v) in operands.iter().enumerate() {
             if let Some(v) = v {
-                self.nodes.add_edge(
-                    v.node,
-                    n,
-                    Edge {
-                        result: v.result,
-                        operand: i as u32,
-                    },
-                );
+                self.add_use(*v, n, i as u32);
             }
         }
     }
@@ -449,15 +463,8 @@ impl Graph {
             self.stamp();
         }
         for &(edge, target, operand) in &edges {
-            self.nodes[edge].operand = Edge::MOVED;
-            self.nodes.add_edge(
-                new.node,
-                target,
-                Edge {
-                    result: new.result,
-                    operand,
-                },
-            );
+            self.end_use(edge);
+            self.add_use(new, target, operand);
         }
         edges.len()
     }

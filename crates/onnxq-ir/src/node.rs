@@ -23,6 +23,8 @@ pub struct Node {
     pub extra: Option<Box<NodeExtra>>,
     /// The number of operands, those left out included.
     pub(crate) operand_count: u32,
+    /// The number of uses of all results together.
+    pub(crate) use_count: u32,
 }
 
 /// What a [`Node`] is.
@@ -178,6 +180,7 @@ impl Node {
             results: SmallVec::new(),
             extra: None,
             operand_count: 0,
+            use_count: 0,
         }
     }
 

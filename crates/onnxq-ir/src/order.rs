@@ -2,7 +2,7 @@
 
 use petgraph::{Direction::Outgoing, stable_graph::StableDiGraph};
 
-use crate::{Graph, Node, NodeId, NodeKind, deep};
+use crate::{Graph, Node, NodeId, NodeKind, ValueId, deep};
 
 impl Graph {
     /// Every vertex but `Return` in canonical order: operands before their users, depth first
@@ -85,11 +85,19 @@ impl Graph {
                 .collect();
             edges.sort_unstable_by_key(|&(_, target, e)| (target, e.operand));
             self.nodes.clear_edges();
+            for node in self.nodes.node_weights_mut() {
+                node.use_count = 0;
+            }
             for &n in &dead {
                 self.nodes.remove_node(n);
             }
             for (source, target, edge) in edges {
-                self.nodes.add_edge(source, target, edge);
+                let result = edge.result;
+                let v = ValueId {
+                    node: source,
+                    result,
+                };
+                self.add_use(v, target, edge.operand);
             }
             removed + dead.len()
         })
