@@ -172,3 +172,6 @@ impl std::fmt::Debug for Buffer {
         write!(f, "Buffer({} bytes)", self.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -443,3 +443,6 @@ impl std::fmt::Debug for Tensor {
         write!(f, "{}{:?}", self.dtype, self.dims.as_slice())
     }
 }
+
+#[cfg(test)]
+mod tests;
