@@ -229,28 +229,28 @@ impl Dim {
         if self.is_unknown() || other.is_unknown() {
             return Dim::UNKNOWN;
         }
-        let mut operands: SmallVec<[Dim; 4]> = SmallVec::new();
-        for dim in [self, other] {
+        let operands = |dim: &Dim| -> SmallVec<[Dim; 4]> {
             match (dim.sole_atom(), wanted) {
-                (Some(Atom::Min(of)), Ordering::Less) => operands.extend(of.iter().cloned()),
-                (Some(Atom::Max(of)), Ordering::Greater) => operands.extend(of.iter().cloned()),
-                _ => operands.push(dim.clone()),
+                (Some(Atom::Min(of)), Ordering::Less) => of.iter().cloned().collect(),
+                (Some(Atom::Max(of)), Ordering::Greater) => of.iter().cloned().collect(),
+                _ => SmallVec::from_iter([dim.clone()]),
             }
-        }
-        operands.sort_by(Dim::order);
-        operands.dedup();
+        };
         let beats = |a: &Dim, b: &Dim| match wanted {
             Ordering::Less => (b - a).provably_ge(0),
             _ => (a - b).provably_ge(0),
         };
-        // Of two that beat each other (and so are equal, though not in form) the first stays.
-        let mut kept: SmallVec<[Dim; 4]> = SmallVec::new();
-        for dim in operands {
-            if !kept.iter().any(|k| beats(k, &dim)) {
-                kept.retain(|k| !beats(&dim, k));
-                kept.push(dim);
-            }
-        }
+        // Of two that beat each other (equal, though perhaps not in form) the first in order
+        // stays. On either side none beats another already.
+        let (mut left, mut right) = (operands(self), operands(other));
+        right.retain(|d| !left.contains(d));
+        let loses = |a: &Dim, b: &Dim| beats(b, a) && !(a.order(b).is_lt() && beats(a, b));
+        let all_left = left.clone();
+        left.retain(|a| !right.iter().any(|b| loses(a, b)));
+        right.retain(|b| !all_left.iter().any(|a| loses(b, a)));
+        let mut kept = left;
+        kept.append(&mut right);
+        kept.sort_by(Dim::order);
         if kept.len() == 1 {
             return kept.remove(0);
         }

@@ -159,7 +159,17 @@ fn hostile_text_is_harmless() {
         .join("+");
     let floors = "floor(M/(1 + ".repeat(30) + "N" + &"))".repeat(30);
     let product = vec!["(a+b+c+d)"; 5000].join("*");
-    for text in [&deep, &sum, &wide, &floors, &product, &"-".repeat(100_000)] {
+    let names: Vec<String> = (0..300).map(|i| format!("a{i}")).collect();
+    let widest = format!("max({})", names.join(", "));
+    for text in [
+        &deep,
+        &sum,
+        &wide,
+        &floors,
+        &product,
+        &widest,
+        &"-".repeat(100_000),
+    ] {
         assert_eq!(d(text).is_symbol(), Some(text.as_str()));
     }
     assert_eq!(d(&("-".repeat(2000) + "N")), d("N"));
