@@ -31,7 +31,7 @@ impl Config {
     /// Reads a config file. Every table must be named like a pass or pipeline of `registry`, and
     /// every key in it like one of its options.
     pub fn parse(text: &str, registry: &Registry) -> Result<Config, Error> {
-        let file: toml::Table = text.parse().map_err(syntax)?;
+        let file: toml::Table = text.parse().map_err(|e| syntax(text, &e))?;
         let mut config = Config::default();
         for (key, value) in file {
             match value {
@@ -57,8 +57,11 @@ impl Config {
     }
 }
 
-fn syntax(error: toml::de::Error) -> Error {
-    Error::Config(error.to_string().trim_end().replace('\n', " "))
+fn syntax(text: &str, error: &toml::de::Error) -> Error {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.unwrap_or_default().matches('\n').count() + 1;
+    let message = error.message().replace('\n', " ");
+    Error::Config(format!("line {line}: {message}"))
 }
 
 fn wrong_key(key: &str, value: &toml::Value, registry: &Registry) -> Error {

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::{Analyses, Level, Message, Progress};
 
+type OnMessage = dyn FnMut(&Message);
+type OnProgress = dyn FnMut(Progress<'_>);
+
 /// What surrounds a pass: messages, analyses, the count of rewrites, and what the caller provides.
 ///
 /// One context lives through a whole pipeline, and rewrites are numbered through all of it.
@@ -22,8 +25,8 @@ pub struct PassContext {
     pass: String,
     messages: Vec<Message>,
     reports: Vec<Report>,
-    on_message: Option<Box<dyn FnMut(&Message)>>,
-    on_progress: Option<Box<dyn FnMut(Progress<'_>)>>,
+    on_message: Option<Box<OnMessage>>,
+    on_progress: Option<Box<OnProgress>>,
     provided: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     rewrites: u64,
     limit: Option<u64>,

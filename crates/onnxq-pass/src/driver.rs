@@ -95,13 +95,13 @@ struct Driver<'a> {
 impl Driver<'_> {
     fn run(&mut self, graph: &mut Graph, opsets: &Opsets) {
         if self.failed.is_none()
-            && let Err(error) = self.to_fixed_point(graph, opsets)
+            && let Err(error) = self.rewrite(graph, opsets)
         {
             self.failed = Some(error);
         }
     }
 
-    fn to_fixed_point(&mut self, graph: &mut Graph, opsets: &Opsets) -> Result<(), PassError> {
+    fn rewrite(&mut self, graph: &mut Graph, opsets: &Opsets) -> Result<(), PassError> {
         // Far more than any rules need that make progress.
         let mut budget = 1000 + 100 * graph.node_count();
         let mut misses = HashSet::new();

@@ -248,3 +248,27 @@ fn replacing_a_node_keeps_names_and_types() {
     let bound = graph.operand(clip, 1).unwrap();
     assert_eq!(graph.value(bound).name, "x_min");
 }
+
+#[test]
+fn deeply_nested_regions_are_rewritten() {
+    let branch = |inner: Option<Graph>| {
+        let mut model = chain(&["Identity", "Identity"]);
+        let graph = &mut model.graph;
+        let n = graph.op_order()[1];
+        if let (Some(inner), Some(op)) = (inner, graph.op_mut(n)) {
+            *op = Op::new("If");
+            op.attrs
+                .insert("then_branch".to_owned(), Attr::Graph(Box::new(inner)));
+        }
+        std::mem::take(graph)
+    };
+    let mut model = chain(&[]);
+    model.graph = (0..500).fold(branch(None), |inner, _| branch(Some(inner)));
+    let mut cx = PassContext::new();
+    let rule = Rule {
+        name: "rule",
+        apply: &drop_identity,
+    };
+    apply_rewrites(&mut model, &mut cx, &[rule]).unwrap();
+    assert_eq!(cx.rewrites(), 502);
+}

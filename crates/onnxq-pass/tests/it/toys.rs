@@ -73,10 +73,11 @@ impl Pass for Rename {
     fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
         let graph = &mut model.graph;
         for n in graph.op_order() {
-            if graph.is(n, &self.from) && cx.begin_rewrite("rename", &self.from) {
-                if let Some(op) = graph.op_mut(n) {
-                    op.op_type.clone_from(&self.to);
-                }
+            if graph.is(n, &self.from)
+                && cx.begin_rewrite("rename", &self.from)
+                && let Some(op) = graph.op_mut(n)
+            {
+                op.op_type.clone_from(&self.to);
             }
         }
         if self.loud {
