@@ -305,3 +305,62 @@ fn verifier_reports_every_violation() {
         );
     }
 }
+
+/// Every value of `g`, with its uses found the slow way.
+fn check_uses(g: &Graph) {
+    let ids: Vec<NodeId> = g.node_ids().collect();
+    for &n in &ids {
+        for r in 0..g.node(n).results.len() {
+            let v = g.result(n, r);
+            let is_v = |&&(_, operand): &&(NodeId, Option<ValueId>)| operand == Some(v);
+            let operands: Vec<(NodeId, Option<ValueId>)> = ids
+                .iter()
+                .flat_map(|&m| g.operands(m).into_iter().map(move |o| (m, o)))
+                .collect();
+            let users: Vec<NodeId> = operands.iter().filter(is_v).map(|&(m, _)| m).collect();
+            assert_eq!(g.uses(v).len(), users.len());
+            assert_eq!(g.is_used(v), !users.is_empty());
+            let sole = (users.len() == 1).then(|| users[0]);
+            assert_eq!(g.sole_use(v).map(|u| u.node), sole);
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn uses_are_counted_through_any_edits(edits in proptest::collection::vec(
+        (0..5u8, 0..8usize, 0..3usize, 0..16usize, 0..16usize),
+        0..40,
+    )) {
+        let mut g = Graph::new("g");
+        let x = g.add_input("x", ty());
+        let mut values = vec![x];
+        let mut nodes = Vec::new();
+        for i in 0..8 {
+            let results = [Value::new(format!("a{i}"), ty()), Value::new(format!("b{i}"), ty())];
+            let n = g.add_node("", Op::new("Split"), &[Some(values[i])], results);
+            nodes.push(n);
+            values.extend([g.result(n, 0), g.result(n, 1)]);
+        }
+        g.add_output(value("y"), values[16]);
+        for (kind, n, i, v, w) in edits {
+            // Operands come from before the node: no cycles.
+            let before = |v: usize| values[v % (2 * n + 1)];
+            match kind {
+                0 => g.set_operand(nodes[n], i, Some(before(v))),
+                1 => g.set_operand(nodes[n], i, None),
+                2 => g.set_operands(nodes[n], &[Some(before(v)), None, Some(before(w))]),
+                3 => {
+                    let (old, new) = (v.max(w), v.min(w));
+                    g.replace_uses(values[old], values[new]);
+                }
+                _ => {
+                    let mut swept = g.clone();
+                    swept.sweep();
+                    check_uses(&swept);
+                }
+            }
+        }
+        check_uses(&g);
+    }
+}
