@@ -317,6 +317,90 @@ impl Tensor {
         })
     }
 
+    /// The entries `range` of the first axis, sharing the bytes.
+    ///
+    /// # Errors
+    /// The range is out of bounds, or rows of a packed type do not begin at a byte.
+    pub fn rows(&self, range: std::ops::Range<usize>) -> Result<Tensor, TensorError> {
+        let error = || TensorError::Reshape {
+            from: self.len(),
+            to: vec![range.start, range.end],
+        };
+        let (&first, rest) = self.dims.split_first().ok_or_else(error)?;
+        if range.start > range.end || range.end > first {
+            return Err(error());
+        }
+        let row = element_count(rest)?;
+        let mut dims = self.dims.clone();
+        dims[0] = range.len();
+        let data = match &self.data {
+            Data::Packed(b) => {
+                let (start, end) = (range.start * row, range.end * row);
+                let bits = self.dtype.bits();
+                if !(start * bits).is_multiple_of(8) {
+                    return Err(error());
+                }
+                Data::Packed(b.slice(start * bits / 8..(end * bits).div_ceil(8)))
+            }
+            Data::Strings(s) => {
+                Data::Strings(s[range.start * row..range.end * row].to_vec().into())
+            }
+        };
+        Ok(Tensor {
+            dtype: self.dtype,
+            dims,
+            data,
+        })
+    }
+
+    /// Tensors of one type, and of equal dimensions but for the first, one after the other.
+    ///
+    /// # Errors
+    /// There are none, they do not fit together, or their type is packed.
+    pub fn concat_rows(parts: &[Tensor]) -> Result<Tensor, TensorError> {
+        let none = TensorError::Reshape {
+            from: 0,
+            to: vec![],
+        };
+        let first = parts.first().ok_or(none)?;
+        let (_, rest) = first.dims.split_first().ok_or(TensorError::Reshape {
+            from: 1,
+            to: vec![parts.len()],
+        })?;
+        let mut count = 0;
+        for part in parts {
+            if part.dtype != first.dtype {
+                return Err(TensorError::DType {
+                    expected: first.dtype,
+                    found: part.dtype,
+                });
+            }
+            if part.rank() == 0 || &part.dims[1..] != rest || first.dtype.is_packed() {
+                let to = first.dims.to_vec();
+                return Err(TensorError::Reshape {
+                    from: part.len(),
+                    to,
+                });
+            }
+            count += part.dims[0];
+        }
+        let mut dims = first.dims.clone();
+        dims[0] = count;
+        if first.dtype == DType::String {
+            let strings: Vec<Bytes> = parts
+                .iter()
+                .filter_map(Tensor::strings)
+                .flat_map(|s| s.iter().cloned())
+                .collect();
+            return Tensor::from_strings(dims, strings);
+        }
+        let mut bytes = Vec::with_capacity(parts.iter().map(Tensor::byte_len).sum());
+        for part in parts {
+            bytes.extend_from_slice(part.bytes());
+        }
+        Tensor::new(first.dtype, dims, bytes)
+    }
+
     /// The same bytes as elements of another type of equal width (`int8` as `uint8`, ...).
     pub fn bit_cast(&self, dtype: DType) -> Result<Tensor, TensorError> {
         if dtype.bits() != self.dtype.bits() || dtype == DType::String {

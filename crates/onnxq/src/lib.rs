@@ -1,1 +1,3 @@
-//! TODO
+//! onnxq as a library.
+
+pub mod data;

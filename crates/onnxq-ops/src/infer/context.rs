@@ -128,7 +128,7 @@ impl<'a> InferContext<'a> {
     /// the result's.
     pub fn fresh(&self, i: usize, axis: usize) -> Dim {
         match self.result_names.get(i) {
-            Some(name) if !name.is_empty() => Dim::parse(&format!("{name}_dim_{axis}")),
+            Some(name) if !name.is_empty() => Dim::symbol(&format!("{name}_dim_{axis}")),
             _ => Dim::UNKNOWN,
         }
     }

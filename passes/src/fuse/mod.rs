@@ -1,0 +1,1 @@
+//! Lowering of QDQ to integer operators.

@@ -1,0 +1,3 @@
+//! Passes that make a model plain and small without changing what it computes.
+
+pub(crate) mod eliminate_identities;

@@ -1,0 +1,1 @@
+//! Insertion of QuantizeLinear and DequantizeLinear.
