@@ -86,7 +86,8 @@ fn dim() -> impl Strategy<Value = Dim> {
         (-5i64..1000).prop_map(Dim::known),
         Just(Dim::UNKNOWN),
         "[a-zA-Z_][a-zA-Z0-9_]{0,3}".prop_map(|s| Dim::parse(&s)),
-        Just(Dim::parse("3*N + 1")),
+        name().prop_map(|s| Dim::parse(&s)),
+        "[NM0-3+*/() -]{1,9}".prop_map(|s| Dim::parse(&s)),
     ]
 }
 
