@@ -80,22 +80,10 @@ fn read_shape(proto: &TensorShapeProto) -> Result<Shape, Error> {
         Ok(match value {
             None => Dim::UNKNOWN,
             Some(DimensionValue::Value(v)) => Dim::known(*v),
-            Some(DimensionValue::Param(p)) => read_param(&name("dim_param", p)?),
+            Some(DimensionValue::Param(p)) => Dim::from_param(&name("dim_param", p)?),
         })
     };
     proto.dim.iter().map(|d| dim(&d.value)).collect()
-}
-
-/// The dimension that a `dim_param` names.
-///
-/// ONNX says only that it is a name. Exporters write expressions, but also names that happen to be
-/// expressions (`dyn-axis`, `decoder/Add_output_0_dim_1`), by which people bind dimensions. So it is
-/// an expression where it is spelt as [`Dim`] spells it, which changes nothing in the file, and a
-/// name otherwise.
-fn read_param(text: &str) -> Dim {
-    let dim = Dim::parse(text);
-    let same = dim.is_unknown() || dim.is_symbol() == Some(text) || dim.to_string() == text;
-    if same { dim } else { Dim::symbol(text) }
 }
 
 /// Writes the `TypeProto` of `ty` as the message `field`.
@@ -198,13 +186,13 @@ mod tests {
             ("two words", Dim::symbol("two words")),
         ];
         for (text, dim) in cases {
-            assert_eq!(read_param(text), dim);
+            assert_eq!(Dim::from_param(text), dim);
             let (value, ty) = written_and_read(&dim);
             assert_eq!(value, Some(DimensionValue::Param(text.to_owned().into())));
             assert_eq!(ty.shape().unwrap()[0], dim);
         }
         for text in ["", "?"] {
-            assert_eq!(read_param(text), Dim::UNKNOWN);
+            assert_eq!(Dim::from_param(text), Dim::UNKNOWN);
         }
         assert_eq!(written_and_read(&Dim::UNKNOWN).0, None);
         assert_eq!(

@@ -75,7 +75,19 @@ impl Dim {
         Dim(Repr::Poly(Arc::new(Poly::atom(Atom::Symbol(name.into())))))
     }
 
-    /// Reads a `dim_param`: a name, or an expression such as `3*N`, `(H - 1)/2 + 1` or
+    /// Reads what a file or text calls a dimension.
+    ///
+    /// ONNX says only that it is a name. Exporters write expressions, but also names that happen
+    /// to be expressions (`dyn-axis`, `decoder/Add_output_0_dim_1`), by which people bind
+    /// dimensions. So it is an expression where it is spelt as [`Dim`] spells it, which changes
+    /// nothing in the file, and a name otherwise.
+    pub fn from_param(text: &str) -> Dim {
+        let dim = Dim::parse(text);
+        let same = dim.is_unknown() || dim.is_symbol() == Some(text) || dim.to_string() == text;
+        if same { dim } else { Dim::symbol(text) }
+    }
+
+    /// Reads an expression, or a name: an expression such as `3*N`, `(H - 1)/2 + 1` or
     /// `max(1, N)`. Text that is no expression is one symbol with exactly this text.
     ///
     /// A `/` divides exactly inside of `floor(…)` and `ceil(…)`, as SymPy prints them; what is

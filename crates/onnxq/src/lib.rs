@@ -1,3 +1,116 @@
-//! onnxq as a library.
+//! onnxq as a library: load a model, run pipelines over it, with passes of your own if you like,
+//! execute it, save it.
+//!
+//! ```no_run
+//! let mut model = onnxq::load("model.onnx")?;
+//! onnxq::optimize(&mut model, "preprocess,quantize,fuse")?;
+//! onnxq::save(&model, "model.int8.onnx", &Default::default())?;
+//! # Ok::<(), onnxq::Error>(())
+//! ```
+//!
+//! [`ir`] has the graph, [`pass`] what a pass is made of, [`registry`] the passes there are,
+//! [`Executor`] the reference semantics, [`data`] arrays in and out.
 
 pub mod data;
+
+use std::path::Path;
+
+pub use onnxq_ir::{self as ir, Model};
+pub use onnxq_onnx::{self as onnx, SaveOptions, SaveReport};
+pub use onnxq_ops as ops;
+pub use onnxq_pass as pass;
+pub use onnxq_passes::registry;
+pub use onnxq_quant as quant;
+pub use onnxq_runtime::{Executor, RunError};
+pub use onnxq_tensor as tensor;
+
+use onnxq_pass::{Config, Instrumentation, PassContext, PassManager, Pipeline, Registry, Summary};
+use onnxq_tensor::Buffer;
+
+/// What can go wrong on the way.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error(transparent)]
+    File(#[from] onnxq_onnx::Error),
+    #[error("{file}: {source}")]
+    Model {
+        file: String,
+        source: onnxq_ir::Error,
+    },
+    #[error("{file}: {violation}")]
+    Invalid { file: String, violation: String },
+    #[error(transparent)]
+    Pass(#[from] onnxq_pass::Error),
+    #[error(transparent)]
+    Data(#[from] data::DataError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Loads an ONNX file. Weights stay in the mapped file.
+///
+/// # Errors
+/// The file cannot be read or is no valid model; the message names file, node and value.
+pub fn load(path: impl AsRef<Path>) -> Result<Model, Error> {
+    let path = path.as_ref();
+    build(onnxq_onnx::load(path)?, &path.display().to_string())
+}
+
+/// Loads a model from memory. External data is looked for in `dir`; `name` is for messages.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes(bytes: Buffer, dir: Option<&Path>, name: &str) -> Result<Model, Error> {
+    build(onnxq_onnx::from_buffer(bytes, dir, name)?, name)
+}
+
+fn build(def: onnxq_ir::def::ModelDef, file: &str) -> Result<Model, Error> {
+    let model = Model::from_def(def).map_err(|source| Error::Model {
+        file: file.to_owned(),
+        source,
+    })?;
+    match model.verify().first() {
+        None => Ok(model),
+        Some(first) => Err(Error::Invalid {
+            file: file.to_owned(),
+            violation: first.to_string(),
+        }),
+    }
+}
+
+/// Saves a model as an ONNX file: whole, or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn save(
+    model: &Model,
+    path: impl AsRef<Path>,
+    options: &SaveOptions,
+) -> Result<SaveReport, Error> {
+    Ok(onnxq_onnx::save(&model.to_def(), path.as_ref(), options)?)
+}
+
+/// Runs a pipeline of the passes that come with onnxq, such as `preprocess,quantize,fuse`.
+///
+/// # Errors
+/// The pipeline is misspelt, or a pass fails; the model is in no particular state then.
+pub fn optimize(model: &mut Model, pipeline: &str) -> Result<Summary, Error> {
+    optimize_with(model, pipeline, &registry())
+}
+
+/// Runs a pipeline of the passes in `registry`, which may have some of your own.
+///
+/// # Errors
+/// As [`optimize`].
+pub fn optimize_with(
+    model: &mut Model,
+    pipeline: &str,
+    registry: &Registry,
+) -> Result<Summary, Error> {
+    let pipeline = Pipeline::parse(pipeline)?;
+    let mut manager = PassManager::new(registry, &pipeline, &Config::default())?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut cx = PassContext::new().with_threads(threads);
+    Ok(manager.run(model, &mut cx, &mut Instrumentation::default())?)
+}

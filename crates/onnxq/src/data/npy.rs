@@ -101,7 +101,7 @@ fn utf8(units: &[u8]) -> bytes::Bytes {
 fn row_major(bytes: &[u8], dims: &[usize], width: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut index = vec![0usize; dims.len()];
-    let count = if width == 0 { 0 } else { bytes.len() / width };
+    let count = bytes.len().checked_div(width).unwrap_or(0);
     for _ in 0..count {
         let (mut offset, mut stride) = (0, 1);
         for (i, d) in index.iter().zip(dims) {

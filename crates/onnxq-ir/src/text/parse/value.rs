@@ -154,7 +154,7 @@ impl Parser<'_> {
                         Dim::UNKNOWN
                     }
                     Token::Int(_) => Dim::known(p.int()?),
-                    _ => Dim::parse(&p.name()?),
+                    _ => Dim::from_param(&p.name()?),
                 };
                 shape.get_or_insert_default().push(dim);
                 Ok(())

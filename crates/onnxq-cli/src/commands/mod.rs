@@ -1,0 +1,34 @@
+//! The commands, one file each.
+
+mod diff;
+pub(crate) mod opt;
+mod passes;
+mod print;
+mod run;
+
+use crate::console::Failure;
+
+/// Every command but the default one, which runs passes.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Run a model on data
+    Run(run::Args),
+    /// Show the rewrites between two models as a diff of their text
+    Diff(diff::Args),
+    /// Print a model as text, or figures about it
+    Print(print::Args),
+    /// List the passes and pipelines with their options
+    Passes(passes::Args),
+}
+
+impl Command {
+    /// Runs the command; gives the exit status.
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        match self {
+            Command::Run(args) => run::run(&args),
+            Command::Diff(args) => diff::run(&args),
+            Command::Print(args) => print::run(&args),
+            Command::Passes(args) => passes::run(&args),
+        }
+    }
+}
