@@ -140,6 +140,16 @@ impl<'a> InferContext<'a> {
         }
     }
 
+    /// What has been set of result `i`.
+    pub fn result(&self, i: usize) -> &Fact {
+        static UNKNOWN: Fact = Fact {
+            ty: None,
+            value: None,
+            constant: None,
+        };
+        self.results.get(i).unwrap_or(&UNKNOWN)
+    }
+
     /// Sets the type of result `i`.
     pub fn set_type(&mut self, i: usize, ty: Type) {
         self.set(i, Fact::of_type(ty));

@@ -1,5 +1,2 @@
-//! To be written.
-
 use crate::Operator;
-
 pub(super) static OPERATORS: &[&dyn Operator] = &[];

@@ -1,5 +1,11 @@
-//! To be written.
+//! Operators that work element by element, broadcasting included.
 
-use crate::Operator;
-
-pub(super) static OPERATORS: &[&dyn Operator] = &[];
+pub(super) mod activation;
+mod arithmetic;
+pub(super) mod binary;
+pub(super) mod cast;
+pub(super) mod clip;
+pub(super) mod logic;
+pub(super) mod select;
+pub(super) mod unary;
+pub(super) mod variadic;

@@ -6,21 +6,47 @@ use crate::Operator;
 
 mod control;
 mod convolution;
+mod data;
 mod elementwise;
+mod legacy;
 mod matmul;
 mod movement;
 mod normalization;
+mod number;
 mod quantization;
 mod recurrent;
 mod reduction;
 mod resize;
+mod rules;
+mod values;
 
 static FAMILIES: &[&[&dyn Operator]] = &[
     control::OPERATORS,
     convolution::OPERATORS,
-    elementwise::OPERATORS,
+    elementwise::activation::OPERATORS,
+    elementwise::binary::OPERATORS,
+    elementwise::cast::OPERATORS,
+    elementwise::clip::OPERATORS,
+    elementwise::logic::OPERATORS,
+    elementwise::select::OPERATORS,
+    elementwise::unary::OPERATORS,
+    elementwise::variadic::OPERATORS,
     matmul::OPERATORS,
-    movement::OPERATORS,
+    movement::concat::OPERATORS,
+    movement::constant::OPERATORS,
+    movement::cumulate::OPERATORS,
+    movement::expand::OPERATORS,
+    movement::gather::OPERATORS,
+    movement::one_hot::OPERATORS,
+    movement::order::OPERATORS,
+    movement::pad::OPERATORS,
+    movement::random::OPERATORS,
+    movement::reshape::OPERATORS,
+    movement::scatter::OPERATORS,
+    movement::select::OPERATORS,
+    movement::shape::OPERATORS,
+    movement::slice::OPERATORS,
+    movement::transpose::OPERATORS,
     normalization::OPERATORS,
     quantization::OPERATORS,
     recurrent::OPERATORS,
