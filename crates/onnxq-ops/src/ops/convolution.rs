@@ -1,5 +1,33 @@
-//! To be written.
+//! Convolutions and pooling: operators that move a window over the spatial axes.
+//!
+//! [`window`] holds what they have in common: attributes, the size of the result, padding, and
+//! which elements meet which. [`product`] is the one convolution, and its transpose, that all
+//! float and integer operators are evaluated by.
 
 use crate::Operator;
 
-pub(super) static OPERATORS: &[&dyn Operator] = &[];
+mod conv;
+mod integer;
+mod pool;
+mod product;
+mod region;
+mod transpose;
+mod unpool;
+mod window;
+
+pub(super) static OPERATORS: &[&dyn Operator] = &[
+    &conv::Conv,
+    &conv::DeformConv,
+    &integer::ConvInteger,
+    &integer::QLinearConv,
+    &pool::AveragePool,
+    &pool::GlobalAveragePool,
+    &pool::GlobalLpPool,
+    &pool::GlobalMaxPool,
+    &pool::LpPool,
+    &pool::MaxPool,
+    &region::MaxRoiPool,
+    &region::RoiAlign,
+    &transpose::ConvTranspose,
+    &unpool::MaxUnpool,
+];

@@ -1,5 +1,22 @@
-//! To be written.
+//! Matrix products: MatMul, Gemm, Einsum, and their integer forms.
 
 use crate::Operator;
 
-pub(super) static OPERATORS: &[&dyn Operator] = &[];
+mod einsum;
+mod gemm;
+mod integer;
+mod product;
+
+pub(super) use {gemm::broadcast_to, product::wrapped};
+
+pub(super) static OPERATORS: &[&dyn Operator] = &[
+    &einsum::Einsum,
+    &gemm::Gemm,
+    &integer::DynamicQuantizeMatMul,
+    &integer::MatMulInteger,
+    &integer::MatMulIntegerToFloat,
+    &integer::QGemm,
+    &integer::QLinearMatMul { domain: "" },
+    &product::FusedMatMul,
+    &product::MatMul,
+];

@@ -13,6 +13,7 @@ mod matmul;
 mod movement;
 mod normalization;
 mod number;
+mod numeric;
 mod quantization;
 mod recurrent;
 mod reduction;

@@ -1,5 +1,20 @@
-//! To be written.
+//! Quantization: operators that go from float to integer and back.
+//!
+//! The arithmetic follows ONNX Runtime's, bit for bit: see [`arith`].
 
 use crate::Operator;
 
-pub(super) static OPERATORS: &[&dyn Operator] = &[];
+pub(super) mod arith;
+pub(super) mod dynamic;
+mod linear;
+
+pub(super) static OPERATORS: &[&dyn Operator] = &[
+    &dynamic::DynamicQuantizeLinear,
+    &linear::QuantizeLinear { domain: "" },
+    &linear::DequantizeLinear { domain: "" },
+    &linear::QuantizeLinear { domain: MS },
+    &linear::DequantizeLinear { domain: MS },
+];
+
+/// The domain of ONNX Runtime's own operators.
+pub(super) const MS: &str = "com.microsoft";

@@ -1,5 +1,15 @@
-//! To be written.
+//! Resampling: Resize and its forerunner Upsample, GridSample, AffineGrid.
 
 use crate::Operator;
 
-pub(super) static OPERATORS: &[&dyn Operator] = &[];
+mod grid;
+mod interpolate;
+mod operators;
+mod upgrade;
+
+pub(super) static OPERATORS: &[&dyn Operator] = &[
+    &grid::AffineGrid,
+    &grid::GridSample,
+    &operators::Resize,
+    &operators::Upsample,
+];
