@@ -13,7 +13,7 @@ use super::DataError;
 /// Reads one array, after `name` in messages.
 pub(super) fn read(mut reader: impl Read, path: &Path, name: &str) -> Result<Tensor, DataError> {
     let bad = |message: String| DataError::array(path, name, message);
-    let header = NpyHeader::from_reader(&mut reader).map_err(|e| bad(e.to_string()))?;
+    let header = read_header(&mut reader).map_err(|e| bad(e.to_string()))?;
     let NpyType::Plain(ty) = header.dtype() else {
         return Err(bad("has structured elements".to_owned()));
     };
@@ -85,6 +85,37 @@ pub(super) fn read(mut reader: impl Read, path: &Path, name: &str) -> Result<Ten
         Tensor::new(dtype, dims, bytes)
     };
     tensor.map_err(|e| bad(e.to_string()))
+}
+
+/// Reads magic, version and header. The reading library multiplies the dimensions unchecked, so
+/// those that overflow are refused before.
+fn read_header(reader: &mut impl Read) -> io::Result<NpyHeader> {
+    let mut bytes = vec![0; 8];
+    reader.read_exact(&mut bytes)?;
+    // Version 1 has two bytes of length, later ones four.
+    let width = if bytes[6] == 1 { 2 } else { 4 };
+    let mut length = [0; 4];
+    reader.read_exact(&mut length[..width])?;
+    bytes.extend(&length[..width]);
+    const LIMIT: u32 = 1 << 20;
+    let length = u32::from_le_bytes(length).min(LIMIT);
+    reader.take(u64::from(length)).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes[8 + width..]);
+    let shape = text.split_once("shape").map_or("", |(_, rest)| rest);
+    let shape = shape.split_once(')').map_or(shape, |(shape, _)| shape);
+    let dims = shape
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|d| !d.is_empty());
+    let count = dims
+        .map(|d| d.parse::<u64>().ok())
+        .try_fold(1u64, |n, d| n.checked_mul(d?.max(1)));
+    let long = text
+        .split(|c: char| !c.is_ascii_digit())
+        .any(|number| number.len() > 13);
+    if long || count.is_none_or(|n| n > 1 << 58) {
+        return Err(io::Error::other("has sizes that are too large"));
+    }
+    NpyHeader::from_reader(bytes.as_slice())
 }
 
 /// UTF-8 of NumPy's fixed-width UTF-32, which is padded with zeros.
