@@ -79,6 +79,24 @@ fn build(def: onnxq_ir::def::ModelDef, file: &str) -> Result<Model, Error> {
     }
 }
 
+/// Parses a model in the text form (see `docs/ir.md`).
+///
+/// # Errors
+/// The text is malformed, by line and column, or is no valid model.
+pub fn parse(text: &str) -> Result<Model, Error> {
+    let file = "text";
+    let def = onnxq_ir::text::parse(text, &()).map_err(|e| Error::Invalid {
+        file: file.to_owned(),
+        violation: e.to_string(),
+    })?;
+    build(def, file)
+}
+
+/// Prints a model in the text form.
+pub fn print(model: &Model) -> String {
+    onnxq_ir::text::print(&model.to_def())
+}
+
 /// Saves a model as an ONNX file: whole, or not at all.
 ///
 /// # Errors
@@ -114,3 +132,8 @@ pub fn optimize_with(
     let mut cx = PassContext::new().with_threads(threads);
     Ok(manager.run(model, &mut cx, &mut Instrumentation::default())?)
 }
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
