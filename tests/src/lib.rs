@@ -1,9 +1,13 @@
-//! What the test suites share: the outside [`oracle`], the model [`zoo`], and the distance
-//! between [outputs](metrics).
+//! What the test suites share: the outside [`oracle`], the model [`zoo`], [cases](case) in text
+//! with [inputs] to execute them on, what is done to a model under test ([subject]), and the
+//! distance between [outputs](metrics).
 
+pub mod case;
+pub mod inputs;
 pub mod metrics;
 pub mod oracle;
 mod python;
+pub mod subject;
 pub mod zoo;
 
 use std::{
