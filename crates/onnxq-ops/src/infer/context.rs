@@ -28,6 +28,7 @@ pub struct InferContext<'a> {
     pub(super) result_names: Vec<&'a str>,
     pub(super) region: &'a mut InferRegion<'a>,
     pub(super) regions: Vec<(String, GraphFacts)>,
+    pub(super) depth: usize,
 }
 
 impl<'a> InferContext<'a> {
@@ -54,6 +55,14 @@ impl<'a> InferContext<'a> {
     /// The number of results.
     pub fn results(&self) -> usize {
         self.results.len()
+    }
+
+    /// Where graphs are nested deeper, loops settle for less so that time stays linear.
+    pub const DEEP: usize = 3;
+
+    /// How many graphs the node's own graph is nested in.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 
     /// Whether operand `i` is given.

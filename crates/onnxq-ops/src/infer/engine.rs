@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use onnxq_ir::{self as ir, Graph, Model, NodeId, NodeKind, Type, ValueId, deep};
+use onnxq_tensor::element_count;
 
-use super::{Fact, InferContext, Unknown, fact::merge};
-use crate::{interpret::bind_attributes, lookup};
+use super::{Fact, InferContext, SymTensor, Unknown, fact::merge};
+use crate::{EvalContext, EvalError, Operator, Value, interpret::bind_attributes, lookup};
 
 /// What is known of the values of a graph and of its regions.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +73,7 @@ pub fn analyze(model: &Model) -> GraphFacts {
         model,
         opsets: &model.opsets,
         calls: 0,
+        depth: 0,
     };
     let inputs = model
         .graph
@@ -130,6 +132,8 @@ struct Engine<'a> {
     opsets: &'a ir::def::Opsets,
     /// How many functions are being expanded: a function that calls itself ends.
     calls: usize,
+    /// How many graphs this one is nested in.
+    depth: usize,
 }
 
 impl Engine<'_> {
@@ -235,7 +239,7 @@ impl Engine<'_> {
             let inner = Engine {
                 opsets: &function.opsets,
                 calls: self.calls + 1,
-                model: self.model,
+                ..*self
             };
             let mut inputs: Vec<Fact> = operands
                 .iter()
@@ -251,7 +255,11 @@ impl Engine<'_> {
             return (vec![Fact::unknown(); count], vec![], Some(Unknown(reason)));
         };
         let opset = self.opsets.get(&op.domain).copied().unwrap_or(1);
-        let mut region = |graph: &Graph, inputs: Vec<Fact>| self.graph(graph, inputs);
+        let inner = Engine {
+            depth: self.depth + 1,
+            ..*self
+        };
+        let mut region = |graph: &Graph, inputs: Vec<Fact>| inner.graph(graph, inputs);
         let mut cx = InferContext {
             op,
             opset,
@@ -260,9 +268,49 @@ impl Engine<'_> {
             result_names: names,
             region: &mut region,
             regions: Vec::new(),
+            depth: self.depth,
         };
         let unknown = operator.infer(&mut cx).err();
+        fold(operator, &mut cx);
         (cx.results, cx.regions, unknown)
+    }
+}
+
+/// Evaluates the node where all operands are small constants and so are the results.
+fn fold(operator: &dyn Operator, cx: &mut InferContext<'_>) {
+    let small = |fact: &Fact| {
+        let dims = fact.dims()?;
+        let len = element_count(&dims).ok()?;
+        (len <= SymTensor::MAX_LEN).then_some(())
+    };
+    let is_known = |fact: &Fact| fact.constant.is_some();
+    let foldable = !cx.operands.is_empty()
+        && cx.op.captures == 0
+        && cx.regions.is_empty()
+        && cx.results.iter().all(|fact| small(fact).is_some())
+        && !cx.results.iter().all(is_known);
+    if !foldable {
+        return;
+    }
+    let mut operands = Vec::with_capacity(cx.operands.len());
+    for fact in cx.operands {
+        operands.push(match fact {
+            None => None,
+            Some(fact) => match &fact.constant {
+                Some(t) if t.len() <= SymTensor::MAX_LEN => Some(Value::Tensor(t.clone())),
+                _ => return,
+            },
+        });
+    }
+    let no_region = |_: &Graph, _| Err(EvalError::Unsupported("a region".to_owned()));
+    let eval = EvalContext::new(cx.op, cx.opset, &operands, cx.results.len(), &no_region);
+    let Ok(results) = operator.eval(&eval) else {
+        return;
+    };
+    for (i, result) in results.iter().enumerate() {
+        if let Some(t) = result.as_tensor() {
+            cx.set(i, Fact::of_constant(t));
+        }
     }
 }
 

@@ -22,7 +22,12 @@ mod rules;
 mod values;
 
 static FAMILIES: &[&[&dyn Operator]] = &[
-    control::OPERATORS,
+    control::branch::OPERATORS,
+    control::loops::OPERATORS,
+    control::optional::OPERATORS,
+    control::scan::OPERATORS,
+    control::sequence::OPERATORS,
+    control::split::OPERATORS,
     convolution::OPERATORS,
     elementwise::activation::OPERATORS,
     elementwise::binary::OPERATORS,
