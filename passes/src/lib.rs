@@ -16,6 +16,9 @@ mod quantize;
 /// Every pass.
 pub const PASSES: &[PassInfo] = &[
     // preprocess
+    preprocess::constants_to_initializers::INFO,
+    preprocess::infer_shapes::INFO,
+    preprocess::upgrade_opset::INFO,
     preprocess::eliminate_identities::INFO,
     // quantize
     // fuse
@@ -25,8 +28,14 @@ pub const PASSES: &[PassInfo] = &[
 pub const PIPELINES: &[PipelineInfo] = &[PipelineInfo {
     name: "preprocess",
     summary: "make the model plain and small, computing the same",
-    text: "eliminate-identities",
+    text: PREPROCESS,
 }];
+
+/// Constants come first, since everything after looks for them in one form. Upgrading asks for
+/// ranks, so shapes are inferred before; and again after, because new nodes have none.
+const PREPROCESS: &str = "constants-to-initializers,\
+    infer-shapes,upgrade-opset,infer-shapes,\
+    eliminate-identities";
 
 /// The registry of all passes and pipelines.
 pub fn registry() -> Registry {

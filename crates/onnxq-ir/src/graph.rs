@@ -483,6 +483,19 @@ impl Graph {
         changed
     }
 
+    /// Like [`unlist_constant`](Graph::unlist_constant) for every constant in the input list;
+    /// returns how many there were.
+    pub fn unlist_constants(&mut self) -> usize {
+        let listed = self.inputs.len();
+        let nodes = &self.nodes;
+        self.inputs.retain(|&n| !nodes[n].is_constant());
+        let unlisted = listed - self.inputs.len();
+        if unlisted > 0 {
+            self.stamp();
+        }
+        unlisted
+    }
+
     /// Lists a constant among the inputs: a default that callers may override.
     pub fn list_constant(&mut self, n: NodeId) {
         debug_assert!(self.nodes[n].is_constant());

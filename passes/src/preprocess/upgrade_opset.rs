@@ -1,0 +1,94 @@
+//! Brings the model to a later opset of the standard domain, so that later passes meet one form of
+//! each operator: 21 by default, where 16- and 4-bit types and blocked scales can be written.
+//!
+//! A model that is there or later is left alone. Never below 12: a target under it counts as 12.
+//! Operators of other domains, and unknown ones, pass through.
+//!
+//! Where nodes cannot be brought to the target a warning names all of them, and the model goes to
+//! the latest opset that every node can be brought to. It is an error if that is below 12.
+//!
+//! The version of the file format is raised to the one that came out with the opset. No import is
+//! added.
+
+use onnxq_ir::Model;
+use onnxq_ops::upgrade::{self, Obstacle};
+use onnxq_pass::{OptionInfo, OptionKind, Options, Pass, PassContext, PassError, PassInfo};
+
+use super::constants_to_initializers::unlist_initializers;
+
+pub(crate) const INFO: PassInfo = PassInfo {
+    name: "upgrade-opset",
+    summary: "bring the model to a later opset",
+    options: &[OptionInfo {
+        name: "target",
+        kind: OptionKind::Int,
+        default: "21",
+        help: "the opset of the standard domain; 12 at least",
+    }],
+    build,
+};
+
+/// Below this, operators take as attributes what they take as operands later, and quantized ones
+/// are missing.
+const LOWEST: i64 = 12;
+
+fn build(opts: &mut Options) -> Result<Box<dyn Pass>, onnxq_pass::Error> {
+    let target = opts.take("target", 21)?;
+    if !(1..=1000).contains(&target) {
+        return Err(opts.invalid("target", "an opset version"));
+    }
+    Ok(Box::new(UpgradeOpset {
+        target: target.max(LOWEST),
+    }))
+}
+
+struct UpgradeOpset {
+    target: i64,
+}
+
+impl Pass for UpgradeOpset {
+    fn name(&self) -> &str {
+        INFO.name
+    }
+
+    fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
+        let from = |opset: Option<i64>| opset.is_some_and(|v| v < self.target);
+        let behind = from(model.opset(""))
+            || model
+                .functions
+                .values()
+                .any(|f| from(f.opsets.get("").copied()));
+        if !behind || !cx.begin_rewrite("upgrade-opset", format_args!("opset {}", self.target)) {
+            return Ok(());
+        }
+        unlist_initializers(model, cx);
+        let Err(obstacles) = upgrade::upgrade(model, self.target) else {
+            return Ok(());
+        };
+        let lowest = model.opset("").unwrap_or(LOWEST).max(LOWEST);
+        let reached = (lowest..self.target)
+            .rev()
+            .find(|&opset| upgrade::upgrade(model, opset).is_ok());
+        let Some(reached) = reached else {
+            return Err(PassError::new(format_args!(
+                "the model cannot be brought to opset {LOWEST}: {}",
+                list(&obstacles)
+            ))
+            .with_help("replace these nodes, or convert the model with the tool that wrote it"));
+        };
+        cx.warning(format_args!(
+            "the model stays at opset {reached} instead of {}: {}",
+            self.target,
+            list(&obstacles)
+        ));
+        Ok(())
+    }
+}
+
+fn list(obstacles: &[Obstacle]) -> String {
+    let line = |o: &Obstacle| match o.graph.as_str() {
+        "" => format!("node {}: {}", o.node, o.reason),
+        graph => format!("graph '{graph}', node {}: {}", o.node, o.reason),
+    };
+    obstacles.iter().map(line).collect::<Vec<_>>().join("; ")
+}
