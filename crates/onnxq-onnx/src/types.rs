@@ -79,6 +79,8 @@ fn read_shape(proto: &TensorShapeProto) -> Result<Shape, Error> {
     let dim = |value: &Option<DimensionValue>| {
         Ok(match value {
             None => Dim::UNKNOWN,
+            // Some exporters write -1 for a dimension they do not know, as NumPy's reshape has it.
+            Some(DimensionValue::Value(v)) if *v < 0 => Dim::UNKNOWN,
             Some(DimensionValue::Value(v)) => Dim::known(*v),
             Some(DimensionValue::Param(p)) => Dim::from_param(&name("dim_param", p)?),
         })
@@ -199,5 +201,6 @@ mod tests {
             written_and_read(&Dim::known(0)).0,
             Some(DimensionValue::Value(0))
         );
+        assert_eq!(written_and_read(&Dim::known(-1)).1, Dim::UNKNOWN);
     }
 }

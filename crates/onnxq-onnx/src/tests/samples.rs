@@ -47,7 +47,7 @@ fn types() -> Vec<Type> {
         Dim::known(0),
         Dim::parse("batch"),
         Dim::UNKNOWN,
-        Dim::known(-1),
+        Dim::known(7),
     ];
     let tensor = Type::tensor(DType::F32, Some(shape.into_iter().collect()));
     let sequence = Type::Sequence(boxed(&tensor));

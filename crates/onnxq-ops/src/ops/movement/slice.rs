@@ -37,6 +37,11 @@ struct Bounds {
 /// A position along an axis of size `dim`, counted from the front, not clamped yet. Unknown where
 /// the sign of `at` is.
 fn from_front(at: &Dim, dim: &Dim) -> Dim {
+    // Nor do sums with "from the very start", written as the least integer, overflow then.
+    const LEAST: i64 = -(1 << 60);
+    let at = &at
+        .as_const()
+        .map_or_else(|| at.clone(), |v| Dim::known(v.max(LEAST)));
     if at.provably_ge(0) {
         at.clone()
     } else if at.provably_le(-1) {
