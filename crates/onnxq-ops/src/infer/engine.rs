@@ -79,7 +79,11 @@ pub fn analyze(model: &Model) -> GraphFacts {
         .graph
         .inputs()
         .iter()
-        .map(|&n| engine.input_fact(&model.graph, n))
+        .map(|&n| {
+            engine
+                .input_fact(&model.graph, n)
+                .with_symbols(&model.graph.node(n).results[0].name)
+        })
         .collect();
     engine.graph(&model.graph, inputs)
 }
@@ -89,15 +93,17 @@ pub fn analyze(model: &Model) -> GraphFacts {
 pub fn annotate(model: &mut Model) -> Report {
     let facts = analyze(model);
     let mut report = Report::default();
-    commit(&mut model.graph, &facts, &mut report);
+    commit(&mut model.graph, &facts, true, &mut report);
     report
 }
 
-fn commit(graph: &mut Graph, facts: &GraphFacts, report: &mut Report) {
+fn commit(graph: &mut Graph, facts: &GraphFacts, outermost: bool, report: &mut Report) {
     deep(|| {
         for n in graph.node_ids().collect::<Vec<_>>() {
-            // The type of a constant is that of its value, always.
-            if graph.node(n).is_constant() {
+            // The type of a constant is that of its value, always, and the inputs of a model are
+            // as it declares them.
+            let declared = outermost && graph.node(n).is_input();
+            if declared || graph.node(n).is_constant() {
                 continue;
             }
             for i in 0..graph.node(n).results.len() {
@@ -118,7 +124,7 @@ fn commit(graph: &mut Graph, facts: &GraphFacts, report: &mut Report) {
             let Some(op) = graph.op_mut(n) else { continue };
             for (key, inner) in &facts.regions[&index] {
                 if let Some(ir::Attr::Graph(region)) = op.attrs.get_mut(key) {
-                    commit(region, inner, report);
+                    commit(region, inner, false, report);
                 }
             }
         }

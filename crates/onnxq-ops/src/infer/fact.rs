@@ -116,6 +116,21 @@ impl Fact {
         }
     }
 
+    /// The same with a symbol, named after the value, for every dimension that is unknown.
+    pub(super) fn with_symbols(mut self, name: &str) -> Fact {
+        if let Some(Type::Tensor(TensorType {
+            shape: Some(shape), ..
+        })) = &mut self.ty
+        {
+            for (i, d) in shape.iter_mut().enumerate() {
+                if d.is_unknown() {
+                    *d = Dim::symbol(&format!("{name}_dim_{i}"));
+                }
+            }
+        }
+        self
+    }
+
     /// The element type, if it is a tensor of which it is known.
     pub fn dtype(&self) -> Option<DType> {
         self.ty.as_ref()?.dtype()

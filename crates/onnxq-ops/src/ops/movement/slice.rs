@@ -37,11 +37,6 @@ struct Bounds {
 /// A position along an axis of size `dim`, counted from the front, not clamped yet. Unknown where
 /// the sign of `at` is.
 fn from_front(at: &Dim, dim: &Dim) -> Dim {
-    // Nor do sums with "from the very start", written as the least integer, overflow then.
-    const LEAST: i64 = -(1 << 60);
-    let at = &at
-        .as_const()
-        .map_or_else(|| at.clone(), |v| Dim::known(v.max(LEAST)));
     if at.provably_ge(0) {
         at.clone()
     } else if at.provably_le(-1) {
@@ -51,15 +46,28 @@ fn from_front(at: &Dim, dim: &Dim) -> Dim {
     }
 }
 
+/// A bound with which arithmetic does not overflow: "from the very start" may be written as the
+/// least integer.
+fn within_reach(bound: &Dim) -> Dim {
+    const REACH: i64 = 1 << 60;
+    match bound.as_const() {
+        Some(bound) => Dim::known(bound.clamp(-REACH, REACH)),
+        None => bound.clone(),
+    }
+}
+
 impl Cut {
     fn new(axis: usize, dim: &Dim, start: &Dim, end: &Dim, step: i64) -> Cut {
-        // Exporters write "to the end" as a number that no dimension reaches.
-        const FAR: i64 = i32::MAX as i64;
+        // Exporters write "to the end" as a number that no dimension reaches; but one that is
+        // known may.
+        const NO_DIMENSION: i64 = i32::MAX as i64;
+        let far = dim.as_const().unwrap_or(NO_DIMENSION);
+        let (start, end) = (&within_reach(start), &within_reach(end));
         let zero = Dim::known(0);
         let clamp = |d: &Dim, low: &Dim, high: &Dim| d.max(low).min(high);
         let (start, span) = if step > 0 {
             let start = clamp(&from_front(start, dim), &zero, dim);
-            let end = if end.provably_ge(FAR) {
+            let end = if end.provably_ge(far) {
                 dim.clone()
             } else {
                 clamp(&from_front(end, dim), &zero, dim)
@@ -67,12 +75,12 @@ impl Cut {
             (start.clone(), end - start)
         } else {
             let (before, last) = (Dim::known(-1), dim - 1);
-            let start = if start.provably_ge(FAR) {
+            let start = if start.provably_ge(far) {
                 last.clone()
             } else {
                 clamp(&from_front(start, dim), &before, &last)
             };
-            let end = if end.provably_le(-FAR) {
+            let end = if end.provably_le(-far - 1) {
                 before
             } else {
                 clamp(&from_front(end, dim), &before, &last)
