@@ -15,6 +15,8 @@ mod transpose;
 mod unpool;
 mod window;
 
+pub(super) use pool::{average, pooled_shape};
+
 pub(super) static OPERATORS: &[&dyn Operator] = &[
     &conv::Conv,
     &conv::DeformConv,

@@ -55,6 +55,7 @@ static FAMILIES: &[&[&dyn Operator]] = &[
     movement::transpose::OPERATORS,
     normalization::OPERATORS,
     quantization::OPERATORS,
+    quantization::qlinear::OPERATORS,
     recurrent::OPERATORS,
     reduction::OPERATORS,
     resize::OPERATORS,

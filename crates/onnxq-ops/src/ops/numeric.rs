@@ -10,8 +10,9 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use ndarray::NdFloat;
 use onnxq_ir::Op;
-use onnxq_tensor::{DType, Dim, Dims, Element, Shape, Tensor, TensorError};
+use onnxq_tensor::{DType, Dims, Element, Tensor, TensorError};
 
+use super::rules;
 use crate::{EvalContext, EvalError, InferContext, Unknown, Value};
 
 /// A float type that evaluation computes in.
@@ -144,28 +145,9 @@ fn map<T, U>(values: Vec<T>, f: impl FnMut(T) -> U) -> Vec<U> {
     values.into_iter().map(f).collect()
 }
 
-/// The number of elements of a result, or an error where it is beyond what evaluation allows.
-pub(super) fn element_limit(dims: &[usize]) -> Result<usize, EvalError> {
-    const LIMIT: usize = 1 << 31;
-    onnxq_tensor::element_count(dims)
-        .ok()
-        .filter(|&n| n <= LIMIT)
-        .ok_or_else(|| EvalError::TooLarge(dims.to_vec()))
-}
-
-/// The axis that `axis` means in a tensor of this rank; negative counts from the end.
-pub(super) fn normalize_axis(axis: i64, rank: usize) -> Option<usize> {
-    let rank = rank as i64;
-    (-rank..rank)
-        .contains(&axis)
-        .then(|| (if axis < 0 { axis + rank } else { axis }) as usize)
-}
-
 /// The axis in attribute `key` of a tensor of this rank.
 pub(super) fn axis_attr(op: &Op, key: &str, default: i64, rank: usize) -> Result<usize, String> {
-    let axis = op.int(key, default);
-    normalize_axis(axis, rank)
-        .ok_or_else(|| format!("attribute '{key}' is {axis}, the operand has rank {rank}"))
+    rules::axis(op.int(key, default), rank).map_err(|e| format!("attribute '{key}': {}", e.0))
 }
 
 /// The dimensions before, at, and after `axis`, multiplied.
@@ -203,35 +185,6 @@ pub(super) fn broadcast_dims(a: &[usize], b: &[usize]) -> Option<Dims> {
             (1, y) => Some(y),
             (x, 1) => Some(x),
             _ => None,
-        })
-        .collect()
-}
-
-/// The same for symbolic shapes; a dimension of which neither side is decided is unknown.
-pub(super) fn broadcast_shape(a: &[Dim], b: &[Dim]) -> Result<Shape, Unknown> {
-    let rank = a.len().max(b.len());
-    let one = Dim::known(1);
-    let at = |dims: &[Dim], i: usize| match (i + dims.len()).checked_sub(rank) {
-        Some(j) => dims[j].clone(),
-        None => Dim::known(1),
-    };
-    (0..rank)
-        .map(|i| {
-            let (x, y) = (at(a, i), at(b, i));
-            Ok(match (x.as_const(), y.as_const()) {
-                _ if x == y => x,
-                (Some(1), _) => y,
-                (_, Some(1)) => x,
-                (Some(m), Some(n)) => {
-                    return Err(Unknown(format!("{m} and {n} do not broadcast")));
-                }
-                // The other one must be equal or 1.
-                (Some(_), None) => x,
-                (None, Some(_)) => y,
-                (None, None) if x.provably_ne(&one) => x,
-                (None, None) if y.provably_ne(&one) => y,
-                (None, None) => Dim::UNKNOWN,
-            })
         })
         .collect()
 }

@@ -7,6 +7,7 @@ use crate::Operator;
 pub(super) mod arith;
 pub(super) mod dynamic;
 mod linear;
+pub(super) mod qlinear;
 
 pub(super) static OPERATORS: &[&dyn Operator] = &[
     &dynamic::DynamicQuantizeLinear,

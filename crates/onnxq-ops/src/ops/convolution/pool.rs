@@ -5,13 +5,16 @@
 //! attributes (what `ceil_mode` adds beyond is never counted).
 
 use onnxq_ir::{Attr, Op};
-use onnxq_tensor::{DType, Dim, Element, Tensor};
+use onnxq_tensor::{DType, Dim, Element, Shape, Tensor};
 
 use super::window::{Placement, Window};
 use crate::{
     EvalContext, EvalError, InferContext, Operator, QuantRole, Unknown, UpgradeContext,
     UpgradeError, Value,
-    ops::numeric::{Real, element_limit, product, real_tensor, with_real},
+    ops::{
+        numeric::{Real, product, real_tensor, with_real},
+        rules,
+    },
 };
 
 pub(super) struct MaxPool;
@@ -75,24 +78,33 @@ impl Operator for AveragePool {
 
     fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
         let x = cx.tensor(0)?;
-        let (window, dims) = place(cx, x)?;
-        let pool = Pool { x, window, dims };
-        let padded = cx.op().int("count_include_pad", 0) != 0;
         with_real!(cx, x.dtype(), T => {
-            let mut y = pool.fold(&T::read(x)?, |sum, x| sum + x)?;
-            let counts: Vec<T> = pool.counts(padded).into_iter().map(T::of).collect();
-            for y in y.chunks_exact_mut(counts.len().max(1)) {
-                for (y, &count) in y.iter_mut().zip(&counts) {
-                    *y /= count;
-                }
-            }
-            Ok(vec![real_tensor(x.dtype(), &pool.dims, y)?])
+            let (y, dims) = average::<T>(cx, x)?;
+            Ok(vec![real_tensor(x.dtype(), &dims, y)?])
         })
     }
 
     fn quant(&self, _op: &Op) -> QuantRole {
         QuantRole::SameScale
     }
+}
+
+/// The averages over the windows that the attributes describe, and their dimensions.
+pub(in crate::ops) fn average<T: Real>(
+    cx: &EvalContext<'_>,
+    x: &Tensor,
+) -> Result<(Vec<T>, Vec<usize>), EvalError> {
+    let (window, dims) = place(cx, x)?;
+    let pool = Pool { x, window, dims };
+    let padded = cx.op().int("count_include_pad", 0) != 0;
+    let mut y = pool.fold(&T::read(x)?, |sum, x| sum + x)?;
+    let counts: Vec<T> = pool.counts(padded).into_iter().map(T::of).collect();
+    for y in y.chunks_exact_mut(counts.len().max(1)) {
+        for (y, &count) in y.iter_mut().zip(&counts) {
+            *y /= count;
+        }
+    }
+    Ok((y, pool.dims))
 }
 
 impl Operator for LpPool {
@@ -227,18 +239,23 @@ fn infer_pool(cx: &mut InferContext<'_>, dtypes: &[Option<DType>]) -> Result<(),
     for (i, d) in dtypes.iter().enumerate() {
         cx.set_dtype(i, d.unwrap_or(dtype));
     }
-    let x = cx.shape(0)?;
-    let spatial = x.len().checked_sub(2);
-    let spatial = spatial.ok_or_else(|| Unknown::new("an operand of rank under 2"))?;
-    let window = Window::of(cx.op(), spatial, None).map_err(Unknown)?;
-    let mut shape = x.clone();
-    for i in 0..spatial {
-        shape[2 + i] = window.small_dim(i, &x[2 + i]);
-    }
+    let shape = pooled_shape(cx, cx.shape(0)?)?;
     for (i, d) in dtypes.iter().enumerate() {
         cx.set_tensor(i, d.unwrap_or(dtype), shape.clone());
     }
     Ok(())
+}
+
+/// The shape after a pooling of a tensor of shape `x`, channels after the batch.
+pub(in crate::ops) fn pooled_shape(cx: &InferContext<'_>, x: &[Dim]) -> Result<Shape, Unknown> {
+    let spatial = x.len().checked_sub(2);
+    let spatial = spatial.ok_or_else(|| Unknown::new("an operand of rank under 2"))?;
+    let window = Window::of(cx.op(), spatial, None).map_err(Unknown)?;
+    let mut shape = Shape::from(x);
+    for i in 0..spatial {
+        shape[2 + i] = window.small_dim(i, &x[2 + i]);
+    }
+    Ok(shape)
 }
 
 fn infer_global(cx: &mut InferContext<'_>) -> Result<(), Unknown> {
@@ -258,7 +275,7 @@ fn channels(cx: &EvalContext<'_>, x: &Tensor) -> Result<(usize, usize, Vec<usize
     let mut dims = x.dims().to_vec();
     let size = product(&dims[2..]);
     dims[2..].fill(1);
-    let rows = element_limit(&dims)?;
+    let rows = rules::limited(&dims)?;
     if rows.checked_mul(size) != Some(x.len()) {
         return Err(EvalError::TooLarge(x.dims().to_vec()));
     }
@@ -274,7 +291,7 @@ fn place(cx: &EvalContext<'_>, x: &Tensor) -> Result<(Placement, Vec<usize>), Ev
     let window = window.map_err(|e| cx.invalid(e))?;
     let mut dims = x.dims()[..2].to_vec();
     dims.extend(&window.small[..x.rank() - 2]);
-    element_limit(&dims)?;
+    rules::limited(&dims)?;
     Ok((window, dims))
 }
 
@@ -291,13 +308,13 @@ impl Pool<'_> {
         Ok((Tensor::from_vec(self.dims.as_slice(), y)?.into(), at))
     }
 
-    /// The largest elements, and where in its channel each is: the first of equals.
+    /// The largest elements, and where each is in the operand: the first of equals.
     fn max<T: Copy + PartialOrd>(
         &self,
         x: &[T],
         lowest: T,
     ) -> Result<(Vec<T>, Vec<usize>), EvalError> {
-        let count = element_limit(&self.dims)?;
+        let count = rules::limited(&self.dims)?;
         let (mut y, mut at) = (vec![lowest; count], vec![0; count]);
         self.each(x.len(), |small, big| {
             // A window with nothing but the lowest value still has a first element.
@@ -311,7 +328,7 @@ impl Pool<'_> {
 
     /// Folds the elements of each window, starting from zero.
     fn fold<T: Real>(&self, x: &[T], mut f: impl FnMut(T, T) -> T) -> Result<Vec<T>, EvalError> {
-        let mut y = vec![T::zero(); element_limit(&self.dims)?];
+        let mut y = vec![T::zero(); rules::limited(&self.dims)?];
         self.each(x.len(), |small, big| y[small] = f(y[small], x[big]));
         Ok(y)
     }
@@ -362,13 +379,13 @@ impl Pool<'_> {
         (0..w.small.len()).map(axis).fold(vec![1.0], outer)
     }
 
-    /// Positions in their channel as positions in the whole operand.
+    /// Positions in the operand, the channels of which may count their columns first.
     fn global_indices(&self, at: Vec<usize>, column_major: bool) -> Vec<i64> {
         let (size, positions) = (product(&self.window.big), product(&self.window.small));
+        if !column_major {
+            return at.into_iter().map(|at| at as i64).collect();
+        }
         let local = |mut at: usize| -> usize {
-            if !column_major {
-                return at;
-            }
             let mut index = vec![0; self.window.big.len()];
             for axis in (0..index.len()).rev() {
                 index[axis] = at % self.window.big[axis];
@@ -383,7 +400,7 @@ impl Pool<'_> {
         };
         at.into_iter()
             .enumerate()
-            .map(|(i, at)| (i / positions * size + local(at)) as i64)
+            .map(|(i, at)| (i / positions * size + local(at % size)) as i64)
             .collect()
     }
 }

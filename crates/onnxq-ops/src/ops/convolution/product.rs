@@ -8,7 +8,10 @@ use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 use super::window::Placement;
 use crate::{
     EvalError,
-    ops::numeric::{Real, element_limit, product},
+    ops::{
+        numeric::{Real, product},
+        rules,
+    },
 };
 
 /// Elements of one piece of the im2col matrix.
@@ -33,7 +36,7 @@ impl Problem {
         let positions = product(&self.window.small);
         let depth = self.inputs * taps;
         let channels = self.groups * self.outputs;
-        let mut y = vec![T::zero(); element_limit(&[self.batch, channels, positions])?];
+        let mut y = vec![T::zero(); rules::limited(&[self.batch, channels, positions])?];
         if y.is_empty() || depth == 0 || size == 0 {
             return Ok(y);
         }
@@ -78,7 +81,7 @@ impl Problem {
         let positions = product(&self.window.small);
         let depth = self.outputs * taps;
         let channels = self.groups * self.outputs;
-        let mut y = vec![T::zero(); element_limit(&[self.batch, channels, size])?];
+        let mut y = vec![T::zero(); rules::limited(&[self.batch, channels, size])?];
         if y.is_empty() || self.inputs * taps * positions == 0 {
             return Ok(y);
         }

@@ -5,7 +5,10 @@ use onnxq_tensor::{Dim, Shape};
 
 use crate::{
     EvalContext, EvalError, InferContext, Operator, Unknown, UpgradeContext, UpgradeError, Value,
-    ops::numeric::{Real, element_limit, expect_dims, real_tensor, with_real},
+    ops::{
+        numeric::{Real, expect_dims, real_tensor, with_real},
+        rules,
+    },
 };
 
 pub(super) struct MaxRoiPool;
@@ -71,7 +74,7 @@ impl Operator for RoiAlign {
             max: cx.op().str("mode") == Some("max"),
         };
         let dims = [count, channels, rows, columns];
-        let count = element_limit(&dims)?;
+        let count = rules::limited(&dims)?;
         with_real!(cx, x.dtype(), T => {
             let mut y = Vec::with_capacity(count);
             let (data, rois) = (T::read(x)?, T::read(rois)?);

@@ -5,7 +5,10 @@ use onnxq_tensor::{DType, Dim, Shape};
 use super::window::Window;
 use crate::{
     EvalContext, EvalError, InferContext, Operator, Unknown, Value,
-    ops::numeric::{Real, element_limit, product, real_tensor, with_real},
+    ops::{
+        numeric::{Real, product, real_tensor, with_real},
+        rules,
+    },
 };
 
 pub(super) struct MaxUnpool;
@@ -68,7 +71,7 @@ impl Operator for MaxUnpool {
         if !fits {
             return Err(cx.invalid(format!("an output of {dims:?} for {pooled:?}")));
         }
-        let count = element_limit(&dims)?;
+        let count = rules::limited(&dims)?;
         let at = at.as_slice::<i64>()?;
         with_real!(cx, x.dtype(), T => {
             let mut y = vec![T::of(0.0); count];

@@ -11,8 +11,9 @@ use onnxq_tensor::{Dim, Dims, Shape, Tensor};
 use super::product::{Stacks, wrapped};
 use crate::{
     EvalContext, EvalError, InferContext, Operator, Unknown, Value,
-    ops::numeric::{
-        Real, advance, element_limit, int_tensor, product, real_tensor, strides_of, with_real,
+    ops::{
+        numeric::{Real, advance, int_tensor, product, real_tensor, strides_of, with_real},
+        rules,
     },
 };
 
@@ -285,7 +286,7 @@ impl<T: LinalgScalar> Term<T> {
         }
         let (dims, steps): (Dims, Dims) = labels.iter().map(axis).unzip();
         let (more, more_steps): (Dims, Dims) = summed.iter().map(axis).unzip();
-        let mut data = vec![T::zero(); element_limit(&dims)?];
+        let mut data = vec![T::zero(); rules::limited(&dims)?];
         if !data.is_empty() && !self.data.is_empty() {
             let (mut index, mut at) = (vec![0; dims.len()], [0]);
             for y in &mut data {

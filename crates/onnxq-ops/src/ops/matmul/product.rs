@@ -10,10 +10,11 @@ use crate::{
     EvalContext, EvalError, InferContext, Operator, QuantRole, Unknown, Value,
     ops::{
         numeric::{
-            Real, advance, broadcast_dims, broadcast_shape, broadcast_strides, element_limit,
-            int_tensor, product, real_tensor, with_real,
+            Real, advance, broadcast_dims, broadcast_strides, int_tensor, product, real_tensor,
+            with_real,
         },
         quantization::MS,
+        rules,
     },
 };
 
@@ -135,7 +136,7 @@ pub(super) fn product_shape(a: &[Dim], b: &[Dim]) -> Result<Shape, Unknown> {
         Some((row, stack)) => (stack, Some(row)),
         None => (&[][..], None),
     };
-    let mut shape = broadcast_shape(stack, &b[..b.len().saturating_sub(2)])?;
+    let mut shape = rules::broadcast(stack, &b[..b.len().saturating_sub(2)])?;
     shape.extend(row.cloned());
     shape.extend(columns.cloned());
     Ok(shape)
@@ -186,7 +187,7 @@ impl Stacks {
         if b.len() > 1 {
             dims.push(columns);
         }
-        let count = element_limit(&dims)?;
+        let count = rules::limited(&dims)?;
         let (sa, sb) = (
             broadcast_strides(a_stack, &stack),
             broadcast_strides(b_stack, &stack),

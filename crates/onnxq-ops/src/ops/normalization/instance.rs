@@ -8,8 +8,9 @@ use super::{moments, scaling};
 use crate::{
     EvalContext, EvalError, InferContext, Operator, QuantRole, Unknown, UpgradeContext,
     UpgradeError, Value,
-    ops::numeric::{
-        Real, advance, normalize_axis, product, real_tensor, same_type, strides_of, with_real,
+    ops::{
+        numeric::{Real, advance, product, real_tensor, same_type, strides_of, with_real},
+        rules,
     },
 };
 
@@ -150,7 +151,7 @@ impl Operator for MeanVarianceNormalization {
         let axes = cx.op().ints("axes").unwrap_or(&[0, 2, 3]);
         let mut over = vec![false; x.rank()];
         for &axis in axes {
-            let found = normalize_axis(axis, x.rank());
+            let found = rules::axis(axis, x.rank()).ok();
             over[found.ok_or_else(|| cx.invalid(format!("axis {axis}")))?] = true;
         }
         let dims = x.dims();

@@ -9,8 +9,9 @@ use onnxq_tensor::{Dim, Tensor};
 use crate::{
     EvalContext, EvalError, InferContext, Operator, QuantRole, Unknown, UpgradeContext,
     UpgradeError, Value,
-    ops::numeric::{
-        Real, around, axis_attr, normalize_axis, product, real_tensor, same_type, with_real,
+    ops::{
+        numeric::{Real, around, axis_attr, product, real_tensor, same_type, with_real},
+        rules,
     },
 };
 
@@ -50,7 +51,7 @@ impl Operator for Rows {
             let axis = if axis == rank as i64 {
                 Some(rank)
             } else {
-                normalize_axis(axis, rank)
+                rules::axis(axis, rank).ok()
             };
             let axis = axis.ok_or_else(|| cx.invalid("attribute 'axis' is out of range"))?;
             let axis = axis.min(x.rank());
@@ -129,7 +130,7 @@ fn flatten_rows(cx: &mut UpgradeContext<'_>) {
         .and_then(|t| t.shape());
     let shape = shape.cloned();
     let rank = shape.as_ref().map(|s| s.len());
-    let found = rank.and_then(|rank| normalize_axis(axis, rank));
+    let found = rank.and_then(|rank| rules::axis(axis, rank).ok());
     let ones = |dims: &[Dim]| dims.iter().all(|d| d.as_const() == Some(1));
     if axis == -1
         || found

@@ -13,7 +13,10 @@ use onnxq_tensor::{DType, Tensor, narrow::NarrowFloat};
 use super::arith::{int_range, saturate};
 use crate::{
     EvalContext, EvalError, InferContext, Operator, Unknown, Value,
-    ops::numeric::{Real, around, int_tensor, normalize_axis, real_tensor},
+    ops::{
+        numeric::{Real, around, int_tensor, real_tensor},
+        rules,
+    },
 };
 
 static SINCE: [i64; 8] = [10, 13, 19, 21, 23, 24, 25, 28];
@@ -191,7 +194,9 @@ impl Blocks {
         if scale.len() == 1 && scale.rank() <= 1 {
             return Ok(whole);
         }
-        let axis = normalize_axis(cx.op().int("axis", 1), x.rank()).ok_or_else(wrong)?;
+        let axis = rules::axis(cx.op().int("axis", 1), x.rank())
+            .ok()
+            .ok_or_else(wrong)?;
         let (_, n, after) = around(x.dims(), axis);
         if scale.rank() == 1 {
             if scale.dims()[0] != n {

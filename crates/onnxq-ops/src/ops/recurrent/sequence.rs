@@ -9,7 +9,10 @@ use onnxq_tensor::{Dim, Shape, Tensor};
 use super::cells::{Cell, State, Weights};
 use crate::{
     EvalContext, EvalError, InferContext, Unknown, Value,
-    ops::numeric::{Real, element_limit, real_tensor},
+    ops::{
+        numeric::{Real, real_tensor},
+        rules,
+    },
 };
 
 /// The sizes of a recurrent operator.
@@ -92,7 +95,7 @@ impl Sizes {
             batch_first,
         };
         // All gates of all steps is the most that is kept.
-        element_limit(&[4, steps, batch, directions, hidden])?;
+        rules::limited(&[4, steps, batch, directions, hidden])?;
         Ok(sizes)
     }
 

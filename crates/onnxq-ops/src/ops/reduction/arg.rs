@@ -6,7 +6,10 @@ use onnxq_tensor::{DType, Tensor};
 use super::axes::{reduced_dims, reduced_shape};
 use crate::{
     EvalContext, EvalError, InferContext, Operator, Unknown, Value,
-    ops::numeric::{Real, around, axis_attr, element_limit},
+    ops::{
+        numeric::{Real, around, axis_attr},
+        rules,
+    },
 };
 
 pub(super) struct Arg {
@@ -38,7 +41,7 @@ impl Operator for Arg {
         let axis = axis_attr(cx.op(), "axis", 0, x.rank()).map_err(|e| cx.invalid(e))?;
         let flags: Vec<bool> = (0..x.rank()).map(|i| i == axis).collect();
         let dims = reduced_dims(x.dims(), &flags, cx.op().int("keepdims", 1) != 0);
-        if x.dims()[axis] == 0 && element_limit(&dims)? > 0 {
+        if x.dims()[axis] == 0 && rules::limited(&dims)? > 0 {
             return Err(cx.invalid("an axis without elements"));
         }
         let last = cx.op().int("select_last_index", 0) != 0;

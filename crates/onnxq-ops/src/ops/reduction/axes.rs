@@ -2,7 +2,7 @@
 
 use onnxq_tensor::{Dim, Shape};
 
-use crate::ops::numeric::normalize_axis;
+use crate::ops::rules;
 
 /// For each axis of a tensor of this rank, whether it is reduced.
 pub(super) fn flags(axes: Option<&[i64]>, noop: bool, rank: usize) -> Result<Vec<bool>, String> {
@@ -11,7 +11,7 @@ pub(super) fn flags(axes: Option<&[i64]>, noop: bool, rank: usize) -> Result<Vec
     };
     let mut flags = vec![false; rank];
     for &axis in axes {
-        let found = normalize_axis(axis, rank);
+        let found = rules::axis(axis, rank).ok();
         flags[found.ok_or_else(|| format!("axis {axis} of an operand of rank {rank}"))?] = true;
     }
     Ok(flags)

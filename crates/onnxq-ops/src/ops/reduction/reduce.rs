@@ -8,7 +8,8 @@ use crate::{
     UpgradeError, Value,
     ops::{
         matmul::wrapped,
-        numeric::{Real, element_limit, int_tensor, product, real_tensor, strides_of},
+        numeric::{Real, int_tensor, product, real_tensor, strides_of},
+        rules,
     },
 };
 
@@ -246,7 +247,7 @@ impl Plan {
         Ok(Plan {
             dims: dims.to_vec(),
             strides: strides.collect(),
-            count: element_limit(&kept)?,
+            count: rules::limited(&kept)?,
             reduced: product(&over),
         })
     }

@@ -4,7 +4,10 @@ use onnxq_tensor::{Dim, Shape};
 
 use crate::{
     EvalContext, EvalError, InferContext, Operator, Unknown, UpgradeContext, UpgradeError, Value,
-    ops::numeric::{Real, element_limit, product, real_tensor, strides_of, with_real},
+    ops::{
+        numeric::{Real, product, real_tensor, strides_of, with_real},
+        rules,
+    },
 };
 
 pub(super) struct GridSample;
@@ -47,7 +50,7 @@ impl Operator for GridSample {
         }
         let mut dims = x.dims()[..2].to_vec();
         dims.extend(&grid.dims()[1..=spatial]);
-        let count = element_limit(&dims)?;
+        let count = rules::limited(&dims)?;
         let sampler = Sampler::of(cx, &x.dims()[2..])?;
         if count > 0 && x.is_empty() {
             return Err(cx.invalid("an operand without elements"));
@@ -271,7 +274,7 @@ impl Operator for AffineGrid {
         let mut dims = vec![size[0]];
         dims.extend(&size[2..]);
         dims.push(spatial);
-        let count = element_limit(&dims)?;
+        let count = rules::limited(&dims)?;
         let align = cx.op().int("align_corners", 0) != 0;
         let place = |i: usize, n: usize| match align {
             true if n == 1 => 0.0,

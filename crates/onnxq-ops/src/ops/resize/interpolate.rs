@@ -164,6 +164,12 @@ impl Axis {
             let at = mode.round(x, self.scale).clamp(0.0, last as f32);
             return Some(vec![(at as usize, 1.0)]);
         }
+        if self.filter == Filter::Linear && !self.antialias {
+            let x = x.clamp(0.0, last as f32);
+            let (low, part) = (x as usize, x - x.floor());
+            let high = (low + 1).min(last);
+            return Some(vec![(low, f64::from(1.0 - part)), (high, f64::from(part))]);
+        }
         let x = f64::from(x);
         // Shrinking with antialias widens the filter.
         let squeeze = if self.antialias {

@@ -18,7 +18,10 @@ use super::interpolate::{Axis, Coordinates, Filter, Nearest};
 use crate::{
     EvalContext, EvalError, InferContext, Operator, QuantRole, Unknown, UpgradeContext,
     UpgradeError, Value,
-    ops::numeric::{Real, element_limit, int_tensor, normalize_axis, real_tensor},
+    ops::{
+        numeric::{Real, int_tensor, real_tensor},
+        rules,
+    },
 };
 
 pub(super) struct Resize;
@@ -105,7 +108,8 @@ fn axes(op: &Op, rank: usize) -> Result<Vec<usize>, String> {
     let mut seen = vec![false; rank];
     axes.iter()
         .map(|&axis| {
-            normalize_axis(axis, rank)
+            rules::axis(axis, rank)
+                .ok()
                 .filter(|&a| !std::mem::replace(&mut seen[a], true))
                 .ok_or_else(|| format!("attribute 'axes' is {axes:?} for rank {rank}"))
         })
@@ -153,19 +157,8 @@ fn infer_resize(cx: &mut InferContext<'_>) -> Result<(), Unknown> {
             };
         }
     } else {
-        let roi = match crops(op) {
-            true => cx.constant(1).and_then(given),
-            false => None,
-        };
         for (i, &axis) in axes.iter().enumerate() {
             let scale = scales.as_ref().and_then(|s| s.get(i)).copied();
-            let scale = match (scale, crops(op), &roi) {
-                (Some(s), false, _) => Some(s),
-                (Some(s), true, Some(roi)) if roi.len() == 2 * axes.len() => {
-                    Some(s * (roi[axes.len() + i] - roi[i]))
-                }
-                _ => None,
-            };
             let scaled = scale.and_then(|s| scaled(&shape[axis], s));
             result[axis] = scaled.unwrap_or_else(|| cx.fresh(0, axis));
         }
@@ -280,12 +273,10 @@ fn plan(cx: &EvalContext<'_>, x: &Tensor) -> Result<Vec<Axis>, EvalError> {
             if !(scale > 0.0 && scale.is_finite()) {
                 return Err(cx.invalid(format!("a scale of {scale}")));
             }
-            let part = match a.coordinates {
-                Coordinates::TfCropAndResize => a.roi.1 - a.roi.0,
-                _ => 1.0,
-            };
             a.scale = scale;
-            a.to = (a.from as f32 * part * scale).floor().max(0.0) as usize;
+            // The region does not count here, whatever the specification says: every runtime and
+            // the shape rule of ONNX itself have it so.
+            a.to = (a.from as f32 * scale).floor() as usize;
         }
     } else {
         let sizes = if at == 2 && cx.optional(3)?.is_some() {
@@ -325,7 +316,7 @@ fn eval_resize(cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
     let x = cx.tensor(0)?;
     let plan = plan(cx, x)?;
     let dims: Vec<usize> = plan.iter().map(|a| a.to).collect();
-    let count = element_limit(&dims)?;
+    let count = rules::limited(&dims)?;
     if count > 0 && x.is_empty() {
         return Err(cx.invalid("an operand without elements"));
     }
@@ -351,7 +342,13 @@ fn eval_resize(cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
     }
     if x.dtype().is_int() {
         let data: Vec<f32> = x.to_i64s()?.into_iter().map(|x| x as f32).collect();
-        let y = interpolate(data, x.dims(), &plan, outside)?;
+        let linear = plan
+            .iter()
+            .all(|a| a.filter == Filter::Linear && !a.antialias);
+        let y = match linear {
+            true => corners(&data, x.dims(), &plan, outside),
+            false => interpolate(data, x.dims(), &plan, outside)?,
+        };
         let range = crate::ops::quantization::arith::int_range(x.dtype());
         let (lo, hi) = range.unwrap_or((0, i64::MAX));
         let y = y.into_iter().map(|y| (y as i64).clamp(lo, hi)).collect();
@@ -372,11 +369,53 @@ fn interpolate<T: Real>(
     for (axis, a) in plan.iter().enumerate().filter(|(_, a)| !a.is_identity()) {
         let mut next = dims.clone();
         next[axis] = a.to;
-        element_limit(&next)?;
+        rules::limited(&next)?;
         data = a.apply(&data, &dims, axis, outside);
         dims = next;
     }
     Ok(data)
+}
+
+/// Linear interpolation from all corners at once, the last axis first. Integers are cut off, so
+/// that it matters in which order ONNX Runtime adds.
+fn corners(x: &[f32], dims: &[usize], plan: &[Axis], outside: f32) -> Vec<f32> {
+    let strides = crate::ops::numeric::strides_of(dims);
+    let axes: Vec<usize> = (0..dims.len())
+        .filter(|&a| !plan[a].is_identity())
+        .collect();
+    let taps: Vec<_> = axes.iter().map(|&a| plan[a].taps()).collect();
+    let to: Vec<usize> = plan.iter().map(|a| a.to).collect();
+    let mut y = Vec::with_capacity(to.iter().product());
+    let mut index = vec![0; to.len()];
+    // Axes that stay contribute an offset only.
+    let kept: Vec<usize> = (0..dims.len())
+        .map(|a| if axes.contains(&a) { 0 } else { strides[a] })
+        .collect();
+    let mut base = [0];
+    loop {
+        let here: Option<Vec<_>> = axes
+            .iter()
+            .zip(&taps)
+            .map(|(&a, taps)| taps[index[a]].as_ref())
+            .collect();
+        y.push(match here {
+            None => outside,
+            Some(here) => (0..1usize << axes.len())
+                .map(|corner| {
+                    let (mut weight, mut at) = (1.0, base[0]);
+                    for (bit, (&axis, taps)) in axes.iter().zip(&here).rev().enumerate() {
+                        let (k, w) = taps[corner >> bit & 1];
+                        weight *= w as f32;
+                        at += k * strides[axis];
+                    }
+                    weight * x[at]
+                })
+                .sum(),
+        });
+        if !crate::ops::numeric::advance(&mut index, &to, [&kept], &mut base) {
+            return y;
+        }
+    }
 }
 
 /// The nearest elements, of whatever type.
