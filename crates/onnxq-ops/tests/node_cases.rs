@@ -5,6 +5,7 @@
 //! `input_<i>.none`. Passes where the variable is not set.
 //!
 //! `ONNXQ_NODE_TESTS_ONLY` picks those whose operators are all in a list separated by commas.
+//! `ONNXQ_NODE_TESTS_UPGRADE` is an opset that every model is brought to first.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +15,9 @@ use std::{
     sync::Arc,
 };
 
-use onnxq_ir::Model;
-use onnxq_ops::{Fact, Value, infer, interpret::Interpreter};
-use onnxq_tensor::{Buffer, DType, Tensor};
+use onnxq_ir::{Graph, Model, ValueId};
+use onnxq_ops::{Fact, Value, infer, interpret::Interpreter, upgrade};
+use onnxq_tensor::{Buffer, DType, Dim, Tensor, TensorError};
 
 /// Cases in which ONNX Runtime gives something else than the package expects, and so do we: with
 /// `align_corners` coordinates are spread over the size of the result, not over the size before it
@@ -96,8 +97,14 @@ fn run(folder: &Path) -> Option<(String, Result<(), String>)> {
 }
 
 fn check(folder: &Path, mut model: Model) -> Result<(), String> {
+    if let Ok(target) = std::env::var("ONNXQ_NODE_TESTS_UPGRADE") {
+        let target = target.parse().map_err(|_| "the target is no opset")?;
+        infer::annotate(&mut model);
+        upgrade::upgrade(&mut model, target).map_err(|obstacles| format!("{obstacles:?}"))?;
+    }
     let inputs = (0..model.graph.inputs().len()).map(|i| value(folder, "input", i));
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+    sound(&model, &inputs)?;
     let results = Interpreter::new(&model).run(&model.graph, inputs);
     let results = results.map_err(|e| describe(&e))?;
     // Inference has to find what the model declares of its outputs.
@@ -123,6 +130,58 @@ fn check(folder: &Path, mut model: Model) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether what is inferred of every value is true of it: dimensions and elements that are
+/// expressions over the dimensions of the inputs.
+fn sound(model: &Model, inputs: &[Option<Value>]) -> Result<(), String> {
+    let facts = infer::analyze(model);
+    let mut symbols: BTreeMap<String, i64> = BTreeMap::new();
+    for (&n, value) in model.graph.inputs().iter().zip(inputs) {
+        let fact = facts.get(model.graph.result(n, 0));
+        if let (Some(shape), Some(Value::Tensor(t))) = (fact.shape(), value) {
+            for (d, &n) in shape.iter().zip(t.dims()) {
+                if let Some(name) = d.is_symbol() {
+                    symbols.insert(name.to_owned(), n as i64);
+                }
+            }
+        }
+    }
+    let failure = std::cell::RefCell::new(None);
+    let differs = |d: &Dim, found: i64| {
+        let expected = d.eval(|name| symbols.get(name).copied());
+        expected.is_some_and(|e| e != found)
+    };
+    let check = |graph: &Graph, v: ValueId, value: &Value| {
+        let (fact, name) = (facts.get(v), &graph.value(v).name);
+        let Value::Tensor(t) = value else { return };
+        let wrong_shape = fact.shape().is_some_and(|shape| {
+            let mut dims = shape.iter().zip(t.dims());
+            shape.len() != t.rank() || dims.any(|(d, &n)| differs(d, n as i64))
+        });
+        if wrong_shape {
+            let message = format!("'{name}' inferred {:?}, found {t:?}", fact.shape());
+            failure.borrow_mut().get_or_insert(message);
+        }
+        if let (Some(value), Ok(found)) = (&fact.value, as_ints(t)) {
+            let mut pairs = value.elems.iter().zip(&found);
+            if value.elems.len() != found.len() || pairs.any(|(d, &n)| differs(d, n)) {
+                let message = format!("'{name}' inferred {:?}, found {found:?}", value.elems);
+                failure.borrow_mut().get_or_insert(message);
+            }
+        }
+    };
+    let interpreter = Interpreter::new(model).observed(&check);
+    let _ = interpreter.run(&model.graph, inputs.to_vec());
+    failure.into_inner().map_or(Ok(()), Err)
+}
+
+fn as_ints(t: &Tensor) -> Result<Vec<i64>, TensorError> {
+    if t.dtype().is_float() {
+        t.cast(DType::I64, true)?.to_i64s()
+    } else {
+        t.to_i64s()
+    }
 }
 
 /// Whether what was inferred is true of the tensor, and not less than what the model declares.

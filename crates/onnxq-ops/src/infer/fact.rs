@@ -8,13 +8,14 @@ use onnxq_tensor::{DType, Dim, Dims, Shape, Tensor};
 pub struct Fact {
     /// Its type, as far as known.
     pub ty: Option<Type>,
-    /// Its elements, symbolic, where it is a small integer tensor.
+    /// Its elements, symbolic, where it is a small tensor of integers.
     pub value: Option<SymTensor>,
     /// Its value, where it is a constant.
     pub constant: Option<Tensor>,
 }
 
-/// A small integer tensor with symbolic elements: a shape, a length, an index.
+/// A small tensor of integers with symbolic elements: a shape, a length, an index. Its type may
+/// be a float one, in which sizes are scaled.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SymTensor {
     /// `int64` or `int32`, usually.
@@ -47,16 +48,19 @@ impl SymTensor {
         }
     }
 
-    /// The elements of a small integer (or `bool`) tensor.
+    /// The elements of a small integer or `bool` tensor, or of one of floats that are integers.
     pub fn from_tensor(t: &Tensor) -> Option<SymTensor> {
-        if t.len() > SymTensor::MAX_LEN || !(t.dtype().is_int() || t.dtype() == DType::Bool) {
+        if t.len() > SymTensor::MAX_LEN {
             return None;
         }
-        let elems = t.to_i64s().ok()?.into_iter().map(Dim::known).collect();
+        let elems = match t.dtype() {
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 => integers(&t.to_f64s().ok()?)?,
+            _ => t.to_i64s().ok()?,
+        };
         Some(SymTensor {
             dtype: t.dtype(),
             dims: t.dims().into(),
-            elems,
+            elems: elems.into_iter().map(Dim::known).collect(),
         })
     }
 
@@ -64,24 +68,22 @@ impl SymTensor {
     pub fn to_tensor(&self) -> Option<Tensor> {
         let elems: Option<Vec<i64>> = self.elems.iter().map(Dim::as_const).collect();
         let elems = elems?;
-        let dims = self.dims.clone();
-        match self.dtype {
-            DType::I64 => Tensor::from_vec(dims, elems).ok(),
-            DType::I32 => {
-                let narrow: Result<Vec<i32>, _> = elems.into_iter().map(i32::try_from).collect();
-                Tensor::from_vec(dims, narrow.ok()?).ok()
-            }
-            DType::Bool => {
-                Tensor::from_bools(dims, elems.into_iter().map(|v| v != 0).collect()).ok()
-            }
-            _ => None,
-        }
+        let wide = Tensor::from_vec(self.dims.clone(), elems).ok()?;
+        let t = wide.cast(self.dtype, true).ok()?;
+        (t.cast(DType::I64, true).ok()? == wide).then_some(t)
     }
 
     /// The elements as constants, if they all are.
     pub fn as_consts(&self) -> Option<Vec<i64>> {
         self.elems.iter().map(Dim::as_const).collect()
     }
+}
+
+/// Floats as integers, if they all are, and so small that sums of them are exact.
+fn integers(floats: &[f64]) -> Option<Vec<i64>> {
+    const EXACT: f64 = (1 << 24) as f64;
+    let integer = |&v: &f64| (v.fract() == 0.0 && v.abs() <= EXACT).then_some(v as i64);
+    floats.iter().map(integer).collect()
 }
 
 impl Fact {

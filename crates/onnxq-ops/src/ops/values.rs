@@ -68,7 +68,11 @@ fn followed_len(cx: &InferContext<'_>, i: usize) -> Option<usize> {
 }
 
 /// Sets result 0 to `f` of the elements of operands 0 and 1, broadcast, if they are known.
-pub(super) fn follow_binary(cx: &mut InferContext<'_>, dtype: DType, f: fn(&Dim, &Dim) -> Dim) {
+pub(super) fn follow_binary(
+    cx: &mut InferContext<'_>,
+    dtype: DType,
+    f: impl Fn(&Dim, &Dim) -> Dim,
+) {
     let (Ok(a), Ok(b)) = (cx.value(0), cx.value(1)) else {
         return;
     };

@@ -25,8 +25,9 @@ struct Binary {
     /// Whether the result is of `bool`, and not of the type of the operands.
     predicate: bool,
     eval: fn(&EvalContext<'_>, &Tensor, &Tensor) -> Result<Tensor, EvalError>,
-    /// What it is on dimensions; truth values are 0 and 1.
-    dim: fn(&Dim, &Dim) -> Dim,
+    /// What it is on dimensions, as elements of the type of the operands; truth values are 0 and
+    /// 1.
+    dim: fn(DType, &Dim, &Dim) -> Dim,
     quant: QuantRole,
 }
 
@@ -35,7 +36,7 @@ const ARITHMETIC: Binary = Binary {
     since: &[1, 6, 7, 13, 14],
     predicate: false,
     eval: |cx, _, _| Err(cx.unsupported("evaluation")),
-    dim: |_, _| Dim::UNKNOWN,
+    dim: |_, _, _| Dim::UNKNOWN,
     quant: QuantRole::Elementwise,
 };
 
@@ -54,24 +55,24 @@ const BITS: Binary = Binary {
 
 #[rustfmt::skip]
 pub(crate) static OPERATORS: &[&dyn Operator] = &[
-    &Binary { name: "Add", eval: a::add, dim: |a, b| a + b, ..ARITHMETIC },
-    &Binary { name: "Sub", eval: a::sub, dim: |a, b| a - b, ..ARITHMETIC },
-    &Binary { name: "Mul", eval: a::mul, dim: |a, b| a * b, ..ARITHMETIC },
+    &Binary { name: "Add", eval: a::add, dim: |_, a, b| a + b, ..ARITHMETIC },
+    &Binary { name: "Sub", eval: a::sub, dim: |_, a, b| a - b, ..ARITHMETIC },
+    &Binary { name: "Mul", eval: a::mul, dim: |_, a, b| a * b, ..ARITHMETIC },
     &Binary { name: "Div", eval: a::div, dim: divide, ..ARITHMETIC },
     &Binary { name: "Pow", since: &[1, 7, 12, 13, 15], eval: a::pow, ..ARITHMETIC },
-    &Binary { name: "Mod", since: &[10, 13, 28], eval: a::modulo, dim: modulo, ..BITS },
+    &Binary { name: "Mod", since: &[10, 13, 28], eval: a::modulo, dim: |_, a, b| modulo(a, b), ..BITS },
     &Binary { name: "BitShift", since: &[11, 28], eval: a::shift, ..BITS },
     &Binary { name: "BitwiseAnd", eval: a::bit_and, ..BITS },
     &Binary { name: "BitwiseOr", eval: a::bit_or, ..BITS },
     &Binary { name: "BitwiseXor", eval: a::bit_xor, ..BITS },
-    &Binary { name: "And", eval: a::and, dim: and, ..LOGIC },
-    &Binary { name: "Or", eval: a::or, dim: or, ..LOGIC },
-    &Binary { name: "Xor", eval: a::xor, dim: not_equal, ..LOGIC },
-    &Binary { name: "Equal", since: &[1, 7, 11, 13, 19], eval: a::equal, dim: equal, ..LOGIC },
-    &Binary { name: "Less", since: &[1, 7, 9, 13], eval: a::less, dim: less, ..LOGIC },
-    &Binary { name: "Greater", since: &[1, 7, 9, 13], eval: a::greater, dim: |a, b| less(b, a), ..LOGIC },
-    &Binary { name: "LessOrEqual", since: &[12, 16], eval: a::less_or_equal, dim: |a, b| not(&less(b, a)), ..LOGIC },
-    &Binary { name: "GreaterOrEqual", since: &[12, 16], eval: a::greater_or_equal, dim: |a, b| not(&less(a, b)), ..LOGIC },
+    &Binary { name: "And", eval: a::and, dim: |_, a, b| and(a, b), ..LOGIC },
+    &Binary { name: "Or", eval: a::or, dim: |_, a, b| or(a, b), ..LOGIC },
+    &Binary { name: "Xor", eval: a::xor, dim: |_, a, b| not_equal(a, b), ..LOGIC },
+    &Binary { name: "Equal", since: &[1, 7, 11, 13, 19], eval: a::equal, dim: |_, a, b| equal(a, b), ..LOGIC },
+    &Binary { name: "Less", since: &[1, 7, 9, 13], eval: a::less, dim: |_, a, b| less(a, b), ..LOGIC },
+    &Binary { name: "Greater", since: &[1, 7, 9, 13], eval: a::greater, dim: |_, a, b| less(b, a), ..LOGIC },
+    &Binary { name: "LessOrEqual", since: &[12, 16], eval: a::less_or_equal, dim: |_, a, b| not(&less(b, a)), ..LOGIC },
+    &Binary { name: "GreaterOrEqual", since: &[12, 16], eval: a::greater_or_equal, dim: |_, a, b| not(&less(a, b)), ..LOGIC },
 ];
 
 impl Operator for Binary {
@@ -97,8 +98,10 @@ impl Operator for Binary {
             None => rules::broadcast(a, b)?,
         };
         cx.set_tensor(0, dtype, shape);
-        if operand.is_ok_and(|d| d.is_int() || d == DType::Bool) && cx.opset() >= 7 {
-            values::follow_binary(cx, dtype, self.dim);
+        if cx.opset() >= 7
+            && let Ok(operand) = operand
+        {
+            values::follow_binary(cx, dtype, |a, b| (self.dim)(operand, a, b));
         }
         Ok(())
     }
@@ -170,8 +173,13 @@ fn upgrade_legacy(cx: &mut UpgradeContext<'_>) -> Result<(), UpgradeError> {
     Ok(())
 }
 
-/// Rounded towards zero, as ONNX has it.
-fn divide(a: &Dim, b: &Dim) -> Dim {
+/// Integers are rounded towards zero, and floats not.
+fn divide(dtype: DType, a: &Dim, b: &Dim) -> Dim {
+    if dtype.is_float() {
+        let quotient = a.floor_div(b);
+        let exact = &quotient * b == *a;
+        return if exact { quotient } else { Dim::UNKNOWN };
+    }
     if let (Some(a), Some(b)) = (a.as_const(), b.as_const()) {
         return a.checked_div(b).into();
     }
