@@ -21,21 +21,48 @@ pub const PASSES: &[PassInfo] = &[
     preprocess::upgrade_opset::INFO,
     preprocess::eliminate_identities::INFO,
     // quantize
+    quantize::quantize_weights::INFO,
+    quantize::insert_dynamic_qdq::INFO,
     // fuse
+    fuse::fuse_dynamic_quantize::INFO,
+    fuse::lower_gather::INFO,
+    fuse::lower_matmul::INFO,
+    fuse::lower_gemm::INFO,
+    fuse::lower_conv::INFO,
+    fuse::lower_lstm::INFO,
 ];
 
 /// Every pipeline. The order of passes matters; comments say where and why.
-pub const PIPELINES: &[PipelineInfo] = &[PipelineInfo {
-    name: "preprocess",
-    summary: "make the model plain and small, computing the same",
-    text: PREPROCESS,
-}];
+pub const PIPELINES: &[PipelineInfo] = &[
+    PipelineInfo {
+        name: "preprocess",
+        summary: "make the model plain and small, computing the same",
+        text: PREPROCESS,
+    },
+    PipelineInfo {
+        name: "quantize",
+        summary: "insert QuantizeLinear and DequantizeLinear",
+        text: QUANTIZE,
+    },
+    PipelineInfo {
+        name: "fuse",
+        summary: "lower QuantizeLinear and DequantizeLinear to integer operators",
+        text: FUSE,
+    },
+];
 
 /// Constants come first, since everything after looks for them in one form. Upgrading asks for
 /// ranks, so shapes are inferred before; and again after, because new nodes have none.
 const PREPROCESS: &str = "constants-to-initializers,\
     infer-shapes,upgrade-opset,infer-shapes,\
     eliminate-identities";
+
+/// Weights first: what is multiplied with one in codes is quantized after it.
+const QUANTIZE: &str = "quantize-weights,insert-dynamic-qdq";
+
+/// What quantizes activations first: the others look for it. They do not depend on each other.
+const FUSE: &str = "fuse-dynamic-quantize,\
+    lower-gather,lower-matmul,lower-gemm,lower-conv,lower-lstm";
 
 /// The registry of all passes and pipelines.
 pub fn registry() -> Registry {

@@ -1,0 +1,44 @@
+//! Looks up codes, and dequantizes what was found.
+//!
+//! ```text
+//! Gather(DequantizeLinear(table, scale, zero_point), i)
+//! =>
+//! DequantizeLinear(Gather(table, i), scale, zero_point)
+//! ```
+//!
+//! The same values, and the table is never dequantized as a whole. Does not fire where the table
+//! has more than one scale or is not a constant in codes of 8 bits.
+
+use onnxq_ir::NodeId;
+use onnxq_pass::{PassInfo, Rewrite, Rewriter, rewrites};
+
+use super::{pattern, product};
+
+pub(crate) const INFO: PassInfo = PassInfo {
+    name: "lower-gather",
+    summary: "look up codes in a quantized table, and dequantize what was found",
+    options: &[],
+    build: |_| rewrites("lower-gather", REWRITES),
+};
+
+const REWRITES: &[Rewrite] = &[Rewrite {
+    name: "lower-gather",
+    apply: lower,
+}];
+
+fn lower(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
+    rw.is(n, "Gather")?;
+    let (dequantized, indices) = (rw.operand(n, 0)?, rw.operand(n, 1)?);
+    let table = pattern::weight(rw, dequantized)?;
+    if table.axis.is_some() {
+        rw.miss(n, "the table has more than one scale")?;
+    }
+    let zero_point = rw.operand(dequantized.node, 2);
+    let dequantize = rw.op(dequantized.node)?.clone();
+    let gather = rw.op(n)?.clone();
+    let name = product::name(rw, n, "quantized");
+    let codes = rw.insert(gather, &[table.codes, indices], name);
+    let mut operands = vec![Some(codes), Some(table.scale)];
+    operands.extend(zero_point.map(Some));
+    rw.replace_node(n, dequantize, &operands).map(drop)
+}
