@@ -16,10 +16,14 @@ mod quantize;
 /// Every pass.
 pub const PASSES: &[PassInfo] = &[
     // preprocess
+    preprocess::inline_functions::INFO,
     preprocess::constants_to_initializers::INFO,
     preprocess::infer_shapes::INFO,
     preprocess::upgrade_opset::INFO,
+    preprocess::fold_constants::INFO,
     preprocess::eliminate_identities::INFO,
+    preprocess::eliminate_common_subexpressions::INFO,
+    preprocess::share_equal_initializers::INFO,
     // quantize
     quantize::quantize_weights::INFO,
     quantize::insert_dynamic_qdq::INFO,
@@ -51,11 +55,18 @@ pub const PIPELINES: &[PipelineInfo] = &[
     },
 ];
 
-/// Constants come first, since everything after looks for them in one form. Upgrading asks for
-/// ranks, so shapes are inferred before; and again after, because new nodes have none.
-const PREPROCESS: &str = "constants-to-initializers,\
+/// - Calls are inlined first, since weights and operators inside are to be seen.
+/// - Constants come next: everything after looks for them in one form.
+/// - Upgrading asks for ranks, so shapes are inferred before it; and again after, because new
+///   nodes have none and types decide what can be folded and dropped.
+/// - Folding makes shapes constant, by which more operations turn out to return their operand.
+/// - Common subexpressions are found by operands, so equal constants are shared before.
+/// - Types at the end are those of what is left.
+const PREPROCESS: &str = "inline-functions,constants-to-initializers,\
     infer-shapes,upgrade-opset,infer-shapes,\
-    eliminate-identities";
+    fold-constants,infer-shapes,eliminate-identities,\
+    share-equal-initializers,eliminate-common-subexpressions,\
+    infer-shapes";
 
 /// Weights first: what is multiplied with one in codes is quantized after it.
 const QUANTIZE: &str = "quantize-weights,insert-dynamic-qdq";

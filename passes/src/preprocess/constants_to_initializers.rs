@@ -123,7 +123,10 @@ fn densify(sparse: &SparseTensor) -> Option<Tensor> {
     let dtype = sparse.values.dtype();
     let bytes = dtype.byte_len(element_count(&dims).ok()?)?;
     let present = sparse.values.byte_len() + sparse.indices.byte_len();
-    if dtype.bits() % 8 != 0 || sparse.values.buffer().is_none() || bytes > present.max(SMALL) {
+    if !dtype.bits().is_multiple_of(8)
+        || sparse.values.buffer().is_none()
+        || bytes > present.max(SMALL)
+    {
         return None;
     }
     let width = dtype.bits() / 8;

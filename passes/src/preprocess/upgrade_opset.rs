@@ -62,27 +62,46 @@ impl Pass for UpgradeOpset {
             return Ok(());
         }
         unlist_initializers(model, cx);
+        forget_unused(model);
         let Err(obstacles) = upgrade::upgrade(model, self.target) else {
             return Ok(());
         };
         let lowest = model.opset("").unwrap_or(LOWEST).max(LOWEST);
-        let reached = (lowest..self.target)
-            .rev()
-            .find(|&opset| upgrade::upgrade(model, opset).is_ok());
-        let Some(reached) = reached else {
-            return Err(PassError::new(format_args!(
-                "the model cannot be brought to opset {LOWEST}: {}",
-                list(&obstacles)
-            ))
-            .with_help("replace these nodes, or convert the model with the tool that wrote it"));
-        };
+        let mut nearest = (self.target - 1).max(lowest);
+        while let Err(in_the_way) = upgrade::upgrade(model, nearest) {
+            if nearest <= lowest {
+                return Err(PassError::new(format_args!(
+                    "the model cannot be brought to opset {lowest}: {}",
+                    list(&in_the_way)
+                ))
+                .with_help(
+                    "replace these nodes, or convert the model with the tool that wrote it",
+                ));
+            }
+            nearest -= 1;
+        }
         cx.warning(format_args!(
-            "the model stays at opset {reached} instead of {}: {}",
+            "the model stays at opset {nearest} instead of {}: {}",
             self.target,
             list(&obstacles)
         ));
         Ok(())
     }
+}
+
+/// Takes the types from results without uses: some change with the opset (the mask of a
+/// `Dropout`), and nobody asks.
+fn forget_unused(model: &mut Model) {
+    model.for_each_graph_mut(|graph| {
+        for n in graph.op_order() {
+            for i in 0..graph.node(n).results.len() {
+                let v = graph.result(n, i);
+                if !graph.is_used(v) {
+                    graph.set_type(v, None);
+                }
+            }
+        }
+    });
 }
 
 fn list(obstacles: &[Obstacle]) -> String {

@@ -28,7 +28,7 @@ pub(super) fn dropout(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
     }
     if let Some(training) = rw.operand(n, 2) {
         let training = rw.constant(training).and_then(|t| t.as_bools().ok());
-        if !training.is_some_and(|t| t == [false]) {
+        if training.is_none_or(|t| t != [false]) {
             return rw.miss(n, "it may be training");
         }
     }
