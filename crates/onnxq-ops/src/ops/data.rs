@@ -201,7 +201,8 @@ pub(super) fn coalesce(dims: &mut Dims, strides: &mut [&mut SmallVec<[isize; 4]>
                 .iter()
                 .all(|s| s[kept - 1] == s[i].saturating_mul(dims[i] as isize));
         if joins {
-            dims[kept - 1] *= dims[i];
+            // Beside an empty axis the others may be of any size.
+            dims[kept - 1] = dims[kept - 1].saturating_mul(dims[i]);
             for s in strides.iter_mut() {
                 s[kept - 1] = s[i];
             }
