@@ -193,8 +193,8 @@ struct Flattener<'a> {
     formal: usize,
     /// The values that are a result of the graph under its name.
     bound: HashSet<ValueId>,
-    /// Results that need an `Identity`, with their names.
-    copies: Vec<(ValueId, String)>,
+    /// Results that need an `Identity`, with their names and their place among the results.
+    copies: Vec<(usize, ValueId, String)>,
 }
 
 impl<'a> Flattener<'a> {
@@ -260,21 +260,44 @@ impl<'a> Flattener<'a> {
                 output.ty = v.and_then(|v| graph.ty(v).cloned());
             }
         }
-        for n in std::mem::take(&mut self.order) {
-            self.write_vertex(n, &mut def);
-        }
-        for (source, output) in std::mem::take(&mut self.copies) {
-            def.nodes.push(NodeDef {
-                op_type: "Identity".to_owned(),
-                inputs: vec![self.name_of(Some(source))],
-                outputs: vec![output],
-                ..NodeDef::default()
-            });
-        }
+        self.write_vertices(&mut def);
         for name in &self.own {
             self.names.taken.remove(name);
         }
         def
+    }
+
+    /// Writes every vertex in canonical order, copies where they would be in it were they nodes:
+    /// behind what the results up to theirs need.
+    fn write_vertices(&mut self, def: &mut GraphDef) {
+        let order = std::mem::take(&mut self.order);
+        let mut copies = std::mem::take(&mut self.copies).into_iter().peekable();
+        if copies.peek().is_none() {
+            order.iter().for_each(|&n| self.write_vertex(n, def));
+            return;
+        }
+        let mut place = vec![0; self.of.len()];
+        for (at, n) in order.iter().enumerate() {
+            place[n.index()] = at;
+        }
+        // By result: the last vertex that it and those before it need.
+        let mut last = 0;
+        let mut behind = Vec::with_capacity(self.graph.outputs.len());
+        for v in self.graph.results() {
+            last = v.map_or(last, |v| place[v.node.index()].max(last));
+            behind.push(last);
+        }
+        for (at, &n) in order.iter().enumerate() {
+            self.write_vertex(n, def);
+            while let Some((_, source, output)) = copies.next_if(|&(i, ..)| behind[i] <= at) {
+                def.nodes.push(NodeDef {
+                    op_type: "Identity".to_owned(),
+                    inputs: vec![self.name_of(Some(source))],
+                    outputs: vec![output],
+                    ..NodeDef::default()
+                });
+            }
+        }
     }
 
     fn unique(&mut self, hint: &str) -> String {
@@ -288,7 +311,7 @@ impl<'a> Flattener<'a> {
         let graph = self.graph;
         let captures: HashSet<NodeId> = graph.inputs()[self.formal..].iter().copied().collect();
         let mut outputs = Vec::with_capacity(graph.outputs.len());
-        for (output, v) in graph.outputs.iter().zip(graph.results()) {
+        for (i, (output, v)) in graph.outputs.iter().zip(graph.results()).enumerate() {
             let Some(v) = v else {
                 outputs.push(output.name.clone());
                 continue;
@@ -315,7 +338,7 @@ impl<'a> Flattener<'a> {
                     self.of[v.node.index()][v.result as usize].clone_from(&name);
                     self.bound.insert(v);
                 } else {
-                    self.copies.push((v, name.clone()));
+                    self.copies.push((i, v, name.clone()));
                 }
                 name
             });
