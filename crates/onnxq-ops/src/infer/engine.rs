@@ -1,9 +1,9 @@
 //! The walk over a model.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 use onnxq_ir::{self as ir, Graph, Model, NodeId, NodeKind, Type, ValueId, deep};
-use onnxq_tensor::element_count;
+use onnxq_tensor::{Dim, element_count};
 
 use super::{Fact, InferContext, SymTensor, Unknown, fact::merge};
 use crate::{EvalContext, EvalError, Operator, Value, interpret::bind_attributes, lookup};
@@ -73,6 +73,7 @@ pub fn analyze(model: &Model) -> GraphFacts {
         model,
         opsets: &model.opsets,
         calls: 0,
+        expansions: &Cell::new(MAX_EXPANSIONS + model.graph.node_count()),
         depth: 0,
     };
     let inputs = model
@@ -138,9 +139,15 @@ struct Engine<'a> {
     opsets: &'a ir::def::Opsets,
     /// How many functions are being expanded: a function that calls itself ends.
     calls: usize,
+    /// How many calls may still be expanded, all together.
+    expansions: &'a Cell<usize>,
     /// How many graphs this one is nested in.
     depth: usize,
 }
+
+/// Functions that call functions that call functions grow exponentially. So many calls are
+/// expanded beside those of a large graph.
+const MAX_EXPANSIONS: usize = 10_000;
 
 impl Engine<'_> {
     const MAX_CALLS: usize = 64;
@@ -209,7 +216,7 @@ impl Engine<'_> {
             note(reason, false);
         }
         for (value, fact) in node.results.iter().zip(&mut results) {
-            let inferred = fact.ty.take();
+            let inferred = fact.ty.take().map(without_negative_sizes);
             let (ty, clash) = merge(inferred.clone(), value.ty.as_ref());
             if clash {
                 let message = format!(
@@ -241,6 +248,11 @@ impl Engine<'_> {
                 let reason = format!("function '{}' is nested too deep", id.name);
                 return (vec![Fact::unknown(); count], vec![], Some(Unknown(reason)));
             }
+            let Some(left) = self.expansions.get().checked_sub(1) else {
+                let reason = format!("function '{}' is one of too many calls", id.name);
+                return (vec![Fact::unknown(); count], vec![], Some(Unknown(reason)));
+            };
+            self.expansions.set(left);
             let body = bind_attributes(function, op);
             let inner = Engine {
                 opsets: &function.opsets,
@@ -280,6 +292,21 @@ impl Engine<'_> {
         fold(operator, &mut cx);
         (cx.results, cx.regions, unknown)
     }
+}
+
+/// The type with negative sizes unknown: the node fails when it is run, but a file must not say so.
+fn without_negative_sizes(mut ty: Type) -> Type {
+    if let Type::Tensor(ir::TensorType {
+        shape: Some(shape), ..
+    }) = &mut ty
+    {
+        for dim in shape {
+            if dim.as_const().is_some_and(|size| size < 0) {
+                *dim = Dim::UNKNOWN;
+            }
+        }
+    }
+    ty
 }
 
 /// Evaluates the node where all operands are small constants and so are the results.

@@ -34,8 +34,14 @@ impl Operator for Expand {
         let shape = cx.shape(0)?;
         let to = match cx.value(1) {
             Ok(to) => to.elems.clone(),
-            // Its length is the rank, if it is not shorter than the operand's.
-            Err(_) => vec![Dim::UNKNOWN; values::vector_len(cx, 1)?],
+            Err(unknown) => {
+                // Its length is the rank, if it is not shorter than the operand's.
+                let rank = cx.shape(1).ok().and_then(|s| s.first()?.as_const());
+                match rank.and_then(|r| usize::try_from(r).ok()) {
+                    Some(rank @ ..256) => vec![Dim::UNKNOWN; rank],
+                    _ => return Err(unknown),
+                }
+            }
         };
         let mut shape = rules::broadcast(shape, &to)?;
         for (i, d) in shape.iter_mut().enumerate() {
