@@ -59,13 +59,12 @@ pub const PIPELINES: &[PipelineInfo] = &[
 /// - Constants come next: everything after looks for them in one form.
 /// - Upgrading asks for ranks, so shapes are inferred before it; and again after, because new
 ///   nodes have none and types decide what can be folded and dropped.
-/// - Dropping what does nothing lets more be constant (a `CastLike` of a constant), folding makes
-///   shapes constant, by which more does nothing: hence it comes before and after.
+/// - Folding makes shapes constant, by which more operations turn out to return their operand.
 /// - Common subexpressions are found by operands, so equal constants are shared before.
 /// - Types at the end are those of what is left.
 const PREPROCESS: &str = "inline-functions,constants-to-initializers,\
     infer-shapes,upgrade-opset,infer-shapes,\
-    eliminate-identities,fold-constants,infer-shapes,eliminate-identities,\
+    fold-constants,infer-shapes,eliminate-identities,\
     share-equal-initializers,eliminate-common-subexpressions,\
     infer-shapes";
 

@@ -20,22 +20,16 @@ use onnxq_tensor::{DType, Dims, Tensor};
 use super::{
     lower_matmul::import,
     pattern::{self, Derived, MICROSOFT},
-    product,
 };
 
 pub(crate) const INFO: PassInfo = PassInfo {
     name: "lower-lstm",
     summary: "lower LSTM with quantized weights to com.microsoft.DynamicQuantizeLSTM",
-    options: &[product::COMPAT],
-    build: |opts| {
-        let compat = opts.take("compat", false)?;
-        Ok(Box::new(LowerLstm { compat }))
-    },
+    options: &[],
+    build: |_| Ok(Box::new(LowerLstm)),
 };
 
-struct LowerLstm {
-    compat: bool,
-}
+struct LowerLstm;
 
 impl Pass for LowerLstm {
     fn name(&self) -> &str {
@@ -44,7 +38,7 @@ impl Pass for LowerLstm {
 
     fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
         let derived = Derived::default();
-        let lower = |rw: &mut Rewriter<'_>, n| lower(rw, n, &derived, self.compat);
+        let lower = |rw: &mut Rewriter<'_>, n| lower(rw, n, &derived);
         let rule = Rule {
             name: INFO.name,
             apply: &lower,
@@ -65,7 +59,7 @@ struct CellWeight {
     zero_points: Tensor,
 }
 
-fn lower(rw: &mut Rewriter<'_>, n: NodeId, derived: &Derived, compat: bool) -> Option<()> {
+fn lower(rw: &mut Rewriter<'_>, n: NodeId, derived: &Derived) -> Option<()> {
     rw.is(n, "LSTM")?;
     let x = pattern::activation(rw, rw.operand(n, 0)?)?;
     if x.dtype != DType::F32 {
@@ -89,12 +83,7 @@ fn lower(rw: &mut Rewriter<'_>, n: NodeId, derived: &Derived, compat: bool) -> O
     operands[1] = Some(w);
     operands[2] = Some(r);
     operands.extend([w_scale, w_zero, r_scale, r_zero].map(Some));
-    let new = rw.replace_node(n, op, &operands)?;
-    let node = rw.graph_mut(new).node_mut(new);
-    if compat && !node.name.is_empty() {
-        node.name.push_str("_quant");
-    }
-    Some(())
+    rw.replace_node(n, op, &operands).map(drop)
 }
 
 /// Operand `i` of the LSTM `n`: `[directions, 4 * hidden, _]`, or reshaped to that from
