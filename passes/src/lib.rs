@@ -59,12 +59,13 @@ pub const PIPELINES: &[PipelineInfo] = &[
 /// - Constants come next: everything after looks for them in one form.
 /// - Upgrading asks for ranks, so shapes are inferred before it; and again after, because new
 ///   nodes have none and types decide what can be folded and dropped.
-/// - Folding makes shapes constant, by which more operations turn out to return their operand.
+/// - Dropping what does nothing lets more be constant (a `CastLike` of a constant), folding makes
+///   shapes constant, by which more does nothing: hence it comes before and after.
 /// - Common subexpressions are found by operands, so equal constants are shared before.
 /// - Types at the end are those of what is left.
 const PREPROCESS: &str = "inline-functions,constants-to-initializers,\
     infer-shapes,upgrade-opset,infer-shapes,\
-    fold-constants,infer-shapes,eliminate-identities,\
+    eliminate-identities,fold-constants,infer-shapes,eliminate-identities,\
     share-equal-initializers,eliminate-common-subexpressions,\
     infer-shapes";
 

@@ -12,28 +12,45 @@
 //! Does not fire where zero points of `W` differ, since ConvInteger takes one; for `int8`
 //! activations, which ONNX Runtime's does not take; and for scales along another axis.
 
-use onnxq_ir::{NodeId, Op, ValueId};
-use onnxq_pass::{PassInfo, Rewrite, Rewriter, rewrites};
+use onnxq_ir::{Model, NodeId, Op, Value, ValueId};
+use onnxq_pass::{Pass, PassContext, PassError, PassInfo, Rewriter, Rule, apply_rewrites};
 use onnxq_tensor::{DType, Dims, Tensor};
 
 use super::{
     pattern::{self, Weight},
-    product,
+    product::{self, Product},
 };
 
 pub(crate) const INFO: PassInfo = PassInfo {
     name: "lower-conv",
     summary: "convolve codes (ConvInteger) instead of floats",
-    options: &[],
-    build: |_| rewrites("lower-conv", REWRITES),
+    options: &[product::COMPAT],
+    build: |opts| {
+        let compat = opts.take("compat", false)?;
+        Ok(Box::new(LowerConv { compat }))
+    },
 };
 
-const REWRITES: &[Rewrite] = &[Rewrite {
-    name: "lower-conv",
-    apply: lower,
-}];
+struct LowerConv {
+    compat: bool,
+}
 
-fn lower(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
+impl Pass for LowerConv {
+    fn name(&self) -> &str {
+        INFO.name
+    }
+
+    fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
+        let lower = |rw: &mut Rewriter<'_>, n| lower(rw, n, self.compat);
+        let rule = Rule {
+            name: INFO.name,
+            apply: &lower,
+        };
+        apply_rewrites(model, cx, &[rule])
+    }
+}
+
+fn lower(rw: &mut Rewriter<'_>, n: NodeId, compat: bool) -> Option<()> {
     rw.is(n, "Conv")?;
     let x = pattern::activation(rw, rw.operand(n, 0)?)?;
     let w = pattern::weight(rw, rw.operand(n, 1)?)?;
@@ -55,26 +72,40 @@ fn lower(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
             "the zero points of the weight differ, and ConvInteger takes one",
         )?;
     }
+    // One number for all channels multiplies a result of any rank; as one for each they do not
+    // stand along the last axis.
+    let compat = compat && w.axis.is_none();
     let bias = match rw.operand(n, 2) {
-        Some(b) => Some(per_channel(rw, n, b, w.tensor.rank())?),
+        Some(b) => Some(per_channel(rw, n, b, w.tensor.rank(), compat)?),
         None => None,
     };
-    let zero_point = one_zero_point(rw, &w);
-    let op = Op {
-        op_type: "ConvInteger".to_owned(),
-        ..rw.op(n)?.clone()
+    let y = rw.result(n, 0);
+    let product = Product {
+        op: Op {
+            op_type: "ConvInteger".to_owned(),
+            ..rw.op(n)?.clone()
+        },
+        codes: x.codes,
+        zero_point: one_zero_point(rw, &w),
+        factor: 1.0,
+        axis: 1,
+        node: rw.graph().node(n).name.clone(),
+        result: rw.name(y).to_owned(),
+        compat,
     };
-    let operands = [Some(x.codes), Some(w.codes), Some(x.zero_point), zero_point];
-    let given = if zero_point.is_some() { 4 } else { 3 };
-    let sums = product::insert_sums(rw, n, op, &operands[..given]);
-    let scale = product::insert_scale(rw, n, &x, &w, 1.0)?;
-    let op = product::dequantize(&w, 1);
+    let last = product.insert(rw, n, &x, &w)?;
     let Some(bias) = bias else {
-        return product::replace(rw, n, x.dtype, op, &[sums, scale]);
+        return last.replace(rw, n);
     };
-    let y = product::insert_float(rw, n, x.dtype, op, &[sums, scale], "without_bias");
-    rw.replace_node(n, Op::new("Add"), &[Some(y), Some(bias)])
-        .map(drop)
+    let result = rw.graph().value(y).clone();
+    let scaled = Value::new(
+        format!("{}quant_scaled_output", result.name),
+        result.ty.clone(),
+    );
+    let scaled = last.insert(rw, scaled);
+    let name = format!("{}_bias_add", result.name);
+    let sum = rw.insert_node(name, Op::new("Add"), &[Some(scaled), Some(bias)], [result]);
+    rw.replace(y, rw.result(sum, 0))
 }
 
 fn has_one_zero_point(w: &Weight) -> bool {
@@ -93,8 +124,14 @@ fn one_zero_point(rw: &mut Rewriter<'_>, w: &Weight) -> Option<ValueId> {
 }
 
 /// The bias with a dimension for each of the result, whose rank is that of the weight.
-fn per_channel(rw: &mut Rewriter<'_>, n: NodeId, bias: ValueId, rank: usize) -> Option<ValueId> {
-    if let Some(tensor) = rw.constant(bias) {
+fn per_channel(
+    rw: &mut Rewriter<'_>,
+    n: NodeId,
+    bias: ValueId,
+    rank: usize,
+    compat: bool,
+) -> Option<ValueId> {
+    if let Some(tensor) = rw.constant(bias).filter(|_| !compat) {
         let mut dims = Dims::from_elem(1, rank);
         dims[1] = tensor.len();
         let tensor = tensor.reshape(dims).ok()?;

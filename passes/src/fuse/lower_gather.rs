@@ -9,7 +9,7 @@
 //! The same values, and the table is never dequantized as a whole. Does not fire where the table
 //! has more than one scale or is not a constant in codes of 8 bits.
 
-use onnxq_ir::NodeId;
+use onnxq_ir::{NodeId, Value};
 use onnxq_pass::{PassInfo, Rewrite, Rewriter, rewrites};
 
 use super::{pattern, product};
@@ -36,9 +36,13 @@ fn lower(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
     let zero_point = rw.operand(dequantized.node, 2);
     let dequantize = rw.op(dequantized.node)?.clone();
     let gather = rw.op(n)?.clone();
-    let name = product::name(rw, n, "quantized");
-    let codes = rw.insert(gather, &[table.codes, indices], name);
-    let mut operands = vec![Some(codes), Some(table.scale)];
+    let found = Value::new(product::name(rw, n, "quantized"), None);
+    let name = rw.graph().node(n).name.clone();
+    let gather = rw.insert_node(name, gather, &[Some(table.codes), Some(indices)], [found]);
+    let mut operands = vec![Some(rw.result(gather, 0)), Some(table.scale)];
     operands.extend(zero_point.map(Some));
-    rw.replace_node(n, dequantize, &operands).map(drop)
+    let result = rw.graph().value(rw.result(n, 0)).clone();
+    let name = product::name(rw, n, "DequantizeLinear");
+    let dequantized = rw.insert_node(name, dequantize, &operands, [result]);
+    rw.replace(rw.result(n, 0), rw.result(dequantized, 0))
 }

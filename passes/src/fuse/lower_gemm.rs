@@ -13,24 +13,29 @@
 //! Does not fire where the weight has scales along the axis that is summed over, or `alpha` is not
 //! positive, which scales cannot be.
 
-use onnxq_ir::{Model, NodeId, Op, Use, ValueId};
+use onnxq_ir::{Model, NodeId, Op, Use, Value, ValueId};
 use onnxq_pass::{Pass, PassContext, PassError, PassInfo, Rewriter, Rule, apply_rewrites};
 use onnxq_tensor::{DType, Dims, Tensor};
 
 use super::{
     lower_matmul::weight_zero_point,
     pattern::{self, Derived},
-    product,
+    product::{self, Product},
 };
 
 pub(crate) const INFO: PassInfo = PassInfo {
     name: "lower-gemm",
     summary: "multiply codes (MatMulInteger) instead of floats in Gemm",
-    options: &[],
-    build: |_| Ok(Box::new(LowerGemm)),
+    options: &[product::COMPAT],
+    build: |opts| {
+        let compat = opts.take("compat", false)?;
+        Ok(Box::new(LowerGemm { compat }))
+    },
 };
 
-struct LowerGemm;
+struct LowerGemm {
+    compat: bool,
+}
 
 impl Pass for LowerGemm {
     fn name(&self) -> &str {
@@ -40,6 +45,7 @@ impl Pass for LowerGemm {
     fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
         let derived = Derived::default();
         let transpose = |rw: &mut Rewriter<'_>, n| transpose_weight(rw, n, &derived);
+        let lower = |rw: &mut Rewriter<'_>, n| lower(rw, n, self.compat);
         let rules = [
             Rule {
                 name: "transpose-gemm-weight",
@@ -86,7 +92,7 @@ fn transpose_weight(rw: &mut Rewriter<'_>, n: NodeId, derived: &Derived) -> Opti
     let mut operands = rw.graph().operands(n);
     operands[0] = Some(codes);
     let name = rw.graph().node(n).name.clone();
-    let result = onnxq_ir::Value::new(rw.name(v), None);
+    let result = Value::new(rw.name(v), None);
     let new = rw.insert_node(name, op, &operands, [result]);
     let new = rw.result(new, 0);
     for user in users {
@@ -98,7 +104,7 @@ fn transpose_weight(rw: &mut Rewriter<'_>, n: NodeId, derived: &Derived) -> Opti
     Some(())
 }
 
-fn lower(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
+fn lower(rw: &mut Rewriter<'_>, n: NodeId, compat: bool) -> Option<()> {
     rw.is(n, "Gemm")?;
     let x = pattern::activation(rw, rw.operand(n, 0)?)?;
     let w = pattern::weight(rw, rw.operand(n, 1)?)?;
@@ -128,18 +134,34 @@ fn lower(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
         let op = Op::new("Transpose").with("perm", vec![1, 0]);
         codes = rw.insert(op, &[codes], rw.derive(codes, "transposed"));
     }
-    let zero_point = weight_zero_point(rw, &w)?;
-    let operands = [Some(codes), Some(w.codes), Some(x.zero_point), zero_point];
-    let given = if zero_point.is_some() { 4 } else { 3 };
-    let sums = product::insert_sums(rw, n, Op::new("MatMulInteger"), &operands[..given]);
-    let scale = product::insert_scale(rw, n, &x, &w, alpha)?;
-    let op = product::dequantize(&w, -1);
-    let Some(c) = c else {
-        return product::replace(rw, n, x.dtype, op, &[sums, scale]);
+    let (name, y) = (rw.graph().node(n).name.clone(), rw.result(n, 0));
+    let with = |suffix: &str| match name.as_str() {
+        "" => String::new(),
+        name => format!("{name}_{suffix}"),
     };
-    let y = product::insert_float(rw, n, x.dtype, op, &[sums, scale], "MatMul");
-    rw.replace_node(n, Op::new("Add"), &[Some(y), Some(c)])
-        .map(drop)
+    // The product is a node of its own where something is added to it.
+    let (product, add) = match c {
+        Some(_) => (rw.derive(y, "MatMul"), with("Add")),
+        None => (rw.name(y).to_owned(), String::new()),
+    };
+    let last = Product {
+        op: Op::new("MatMulInteger"),
+        codes,
+        zero_point: weight_zero_point(rw, &w)?,
+        factor: alpha,
+        axis: -1,
+        node: with("MatMul"),
+        result: product.clone(),
+        compat,
+    };
+    let last = last.insert(rw, n, &x, &w)?;
+    let Some(c) = c else {
+        return last.replace(rw, n);
+    };
+    let result = rw.graph().value(y).clone();
+    let product = last.insert(rw, Value::new(product, result.ty.clone()));
+    let sum = rw.insert_node(add, Op::new("Add"), &[Some(product), Some(c)], [result]);
+    rw.replace(y, rw.result(sum, 0))
 }
 
 /// `beta * c`, computed at once where `c` is constant.

@@ -20,16 +20,22 @@ use onnxq_tensor::{DType, Dims, Tensor};
 use super::{
     lower_matmul::import,
     pattern::{self, Derived, MICROSOFT},
+    product,
 };
 
 pub(crate) const INFO: PassInfo = PassInfo {
     name: "lower-lstm",
     summary: "lower LSTM with quantized weights to com.microsoft.DynamicQuantizeLSTM",
-    options: &[],
-    build: |_| Ok(Box::new(LowerLstm)),
+    options: &[product::COMPAT],
+    build: |opts| {
+        let compat = opts.take("compat", false)?;
+        Ok(Box::new(LowerLstm { compat }))
+    },
 };
 
-struct LowerLstm;
+struct LowerLstm {
+    compat: bool,
+}
 
 impl Pass for LowerLstm {
     fn name(&self) -> &str {
@@ -38,7 +44,7 @@ impl Pass for LowerLstm {
 
     fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
         let derived = Derived::default();
-        let lower = |rw: &mut Rewriter<'_>, n| lower(rw, n, &derived);
+        let lower = |rw: &mut Rewriter<'_>, n| lower(rw, n, &derived, self.compat);
         let rule = Rule {
             name: INFO.name,
             apply: &lower,
@@ -59,7 +65,7 @@ struct CellWeight {
     zero_points: Tensor,
 }
 
-fn lower(rw: &mut Rewriter<'_>, n: NodeId, derived: &Derived) -> Option<()> {
+fn lower(rw: &mut Rewriter<'_>, n: NodeId, derived: &Derived, compat: bool) -> Option<()> {
     rw.is(n, "LSTM")?;
     let x = pattern::activation(rw, rw.operand(n, 0)?)?;
     if x.dtype != DType::F32 {
@@ -83,7 +89,12 @@ fn lower(rw: &mut Rewriter<'_>, n: NodeId, derived: &Derived) -> Option<()> {
     operands[1] = Some(w);
     operands[2] = Some(r);
     operands.extend([w_scale, w_zero, r_scale, r_zero].map(Some));
-    rw.replace_node(n, op, &operands).map(drop)
+    let new = rw.replace_node(n, op, &operands)?;
+    let node = rw.graph_mut(new).node_mut(new);
+    if compat && !node.name.is_empty() {
+        node.name.push_str("_quant");
+    }
+    Some(())
 }
 
 /// Operand `i` of the LSTM `n`: `[directions, 4 * hidden, _]`, or reshaped to that from

@@ -6,8 +6,8 @@
 //! y = DequantizeLinear(MatMulInteger(x, W, x_zero, W_zero), x_scale * W_scale)
 //! ```
 //!
-//! `x` is quantized while the model runs, `W` is constant, with one scale or one for each column;
-//! a zero point of 0 is left out. With `contrib-ops`, the operators of ONNX Runtime that do all of
+//! `x` is quantized while the model runs. `W` is constant, with one scale or one for each column,
+//! a zero point of 0 left out; or it is quantized while the model runs, too. With `contrib-ops`, the operators of ONNX Runtime that do all of
 //! it at once: DynamicQuantizeMatMul, which quantizes `x` as well, where nobody else reads its
 //! codes, else MatMulIntegerToFloat.
 //!
@@ -23,7 +23,7 @@ use onnxq_tensor::{DType, Dims, Tensor};
 
 use super::{
     pattern::{self, Activation, MICROSOFT, Weight},
-    product,
+    product::{self, Factor, Product},
 };
 
 pub(super) const CONTRIB_OPS: OptionInfo = OptionInfo {
@@ -36,17 +36,20 @@ pub(super) const CONTRIB_OPS: OptionInfo = OptionInfo {
 pub(crate) const INFO: PassInfo = PassInfo {
     name: "lower-matmul",
     summary: "multiply codes (MatMulInteger) instead of floats",
-    options: &[CONTRIB_OPS],
+    options: &[CONTRIB_OPS, product::COMPAT],
     build,
 };
 
 fn build(opts: &mut Options) -> Result<Box<dyn Pass>, Error> {
-    let contrib_ops = opts.take("contrib-ops", false)?;
-    Ok(Box::new(LowerMatMul { contrib_ops }))
+    Ok(Box::new(LowerMatMul {
+        contrib_ops: opts.take("contrib-ops", false)?,
+        compat: opts.take("compat", false)?,
+    }))
 }
 
 struct LowerMatMul {
     contrib_ops: bool,
+    compat: bool,
 }
 
 impl Pass for LowerMatMul {
@@ -57,6 +60,7 @@ impl Pass for LowerMatMul {
     fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
         let contrib = |rw: &mut Rewriter<'_>, n| self.contrib_ops.then(|| lower_contrib(rw, n))?;
         let bias = |rw: &mut Rewriter<'_>, n| self.contrib_ops.then(|| take_bias(rw, n))?;
+        let plain = |rw: &mut Rewriter<'_>, n| lower(rw, n, self.compat);
         let rules = [
             Rule {
                 name: "lower-matmul-contrib",
@@ -68,7 +72,7 @@ impl Pass for LowerMatMul {
             },
             Rule {
                 name: INFO.name,
-                apply: &lower,
+                apply: &plain,
             },
         ];
         apply_rewrites(model, cx, &rules)?;
@@ -107,15 +111,40 @@ fn operands(rw: &mut Rewriter<'_>, n: NodeId) -> Option<(Activation, Weight)> {
 }
 
 /// With operators of the standard domain.
-fn lower(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
-    let (x, w) = operands(rw, n)?;
-    let zero_point = weight_zero_point(rw, &w)?;
-    let operands = [Some(x.codes), Some(w.codes), Some(x.zero_point), zero_point];
-    let given = if zero_point.is_some() { 4 } else { 3 };
-    let sums = product::insert_sums(rw, n, Op::new("MatMulInteger"), &operands[..given]);
-    let scale = product::insert_scale(rw, n, &x, &w, 1.0)?;
-    let op = product::dequantize(&w, -1);
-    product::replace(rw, n, x.dtype, op, &[sums, scale])
+fn lower(rw: &mut Rewriter<'_>, n: NodeId, compat: bool) -> Option<()> {
+    rw.is(n, "MatMul")?;
+    let computed = pattern::activation(rw, rw.operand(n, 1)?);
+    let (x, w) = match computed {
+        Some(_) => (pattern::activation(rw, rw.operand(n, 0)?)?, None),
+        None => operands(rw, n).map(|(x, w)| (x, Some(w)))?,
+    };
+    let product = Product {
+        op: Op::new("MatMulInteger"),
+        codes: x.codes,
+        zero_point: match &w {
+            Some(w) => weight_zero_point(rw, w)?,
+            None => None,
+        },
+        factor: 1.0,
+        axis: -1,
+        node: rw.graph().node(n).name.clone(),
+        result: rw.name(rw.result(n, 0)).to_owned(),
+        compat,
+    };
+    let last = match (w, computed) {
+        (Some(w), _) => product.insert(rw, n, &x, &w)?,
+        (None, computed) => {
+            let computed = computed?;
+            let factor = Factor {
+                codes: computed.codes,
+                scale: computed.scale,
+                zero_point: Some(computed.zero_point),
+                per_channel: false,
+            };
+            product.insert_of(rw, n, &x, factor)
+        }
+    };
+    last.replace(rw, n)
 }
 
 /// The zero point as MatMulInteger takes it: that of columns has the rank of the weight where

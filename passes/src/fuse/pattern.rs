@@ -72,6 +72,8 @@ pub(super) struct Weight {
     pub(super) scale: ValueId,
     /// Left out where it is 0.
     pub(super) zero_point: Option<ValueId>,
+    /// The operand, also where it is 0.
+    pub(super) zero_operand: Option<ValueId>,
     pub(super) tensor: Tensor,
     pub(super) scales: Tensor,
     pub(super) zero_points: Option<Tensor>,
@@ -89,7 +91,8 @@ pub(super) fn weight(rw: &Rewriter<'_>, v: ValueId) -> Option<Weight> {
     if !eight_bits || !float || rw.attr_int(n, "block_size", 0) != 0 {
         return None;
     }
-    let mut zero_point = rw.operand(n, 2);
+    let zero_operand = rw.operand(n, 2);
+    let mut zero_point = zero_operand;
     let mut zero_points = None;
     if let Some(v) = zero_point {
         let tensor = rw.constant(v)?;
@@ -113,6 +116,7 @@ pub(super) fn weight(rw: &Rewriter<'_>, v: ValueId) -> Option<Weight> {
         codes,
         scale,
         zero_point,
+        zero_operand,
         tensor,
         scales,
         zero_points,

@@ -18,8 +18,9 @@
 //! - the function is named in `keep`: what computes quantization parameters is known by its name;
 //! - an operator of the body cannot be brought to the opset of the model, or the body imports
 //!   another version of a custom domain than the model;
-//! - the call passes a graph as an attribute, or leaves out an operand that is also a result;
-//! - the function calls itself, or inlining would give more than a million nodes.
+//! - the call passes a graph as an attribute, or leaves out an operand that is also a result.
+//!
+//! It is an error if a function calls itself, or if inlining would give more than a million nodes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -68,24 +69,23 @@ impl Pass for InlineFunctions {
             return Ok(());
         }
         let functions = std::mem::take(&mut model.functions);
-        let mut stays: HashSet<FunctionId> = functions
+        let stays: HashSet<FunctionId> = functions
             .keys()
             .filter(|id| self.keep.contains(&id.name))
             .cloned()
             .collect();
         let sizes = Sizes::of(&functions);
-        for (id, size) in functions.keys().zip(&sizes.of) {
-            if size.is_none() && stays.insert(id.clone()) {
-                cx.warning(format_args!("function '{}' calls itself", id.name));
-            }
+        if let Some(i) = sizes.of.iter().position(Option::is_none) {
+            return Err(PassError::new(format_args!(
+                "function '{}' calls itself",
+                functions.keys()[i].name
+            )));
         }
         let total = sizes.total(&model.graph, &functions);
         if total > MAX_NODES {
-            cx.warning(format_args!(
-                "functions are not inlined: that would give {total} nodes"
-            ));
-            model.functions = functions;
-            return Ok(());
+            return Err(PassError::new(format_args!(
+                "the functions of the model come to {total} nodes, more than {MAX_NODES}"
+            )));
         }
         model.functions = functions;
         raise_opset(model, &stays, cx);

@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub(super) name: String,
     pub(super) tensor: Tensor,
     pub(super) spec: WeightSpec,
+    /// The axis of the output channels, where one scale is used for all of them.
+    pub(super) merged_channels: Option<i64>,
 }
 
 /// What makes two uses of a weight the same job: memory, shape, and how it is quantized.
@@ -128,6 +130,7 @@ struct Found {
     tensor: Tensor,
     spec: WeightSpec,
     dims: Option<Dims>,
+    merged_channels: Option<i64>,
 }
 
 impl Collector<'_> {
@@ -170,6 +173,7 @@ impl Collector<'_> {
                 name: name.clone(),
                 tensor: found.tensor,
                 spec: found.spec,
+                merged_channels: found.merged_channels,
             });
             uses.push(WeightUse {
                 node: n,
@@ -195,8 +199,12 @@ impl Collector<'_> {
                 if found.is_err() && self.literal(graph, n, activation) {
                     return Err(Skip::because("the constant is the left operand"));
                 }
+                if found.is_err() && self.multiplies_computed(graph, n) {
+                    return Ok(Vec::new());
+                }
                 let (value, Unfolded { tensor, source }) = found?;
                 let spec = self.product_spec(op, tensor.rank(), channels);
+                let merged = spec.granularity == Granularity::PerTensor && tensor.rank() > 1;
                 Ok(vec![Found {
                     operand: weight,
                     value,
@@ -204,6 +212,7 @@ impl Collector<'_> {
                     tensor,
                     spec,
                     dims: None,
+                    merged_channels: merged.then_some(channels),
                 }])
             }
             Role::Table => self.table(graph, n).map(|found| vec![found]),
@@ -212,6 +221,12 @@ impl Collector<'_> {
                 Ok(vec![w, self.recurrent(graph, n, 2)?])
             }
         }
+    }
+
+    /// Whether both operands of a MatMul are to be quantized while the model runs.
+    fn multiplies_computed(&self, graph: &Graph, n: NodeId) -> bool {
+        let matmul = graph.is(n, "MatMul") && !self.settings.matmul_const_b_only;
+        matmul && select::computes_floats(graph, n, 0) && select::computes_floats(graph, n, 1)
     }
 
     fn literal(&mut self, graph: &Graph, n: NodeId, operand: usize) -> bool {
@@ -242,10 +257,11 @@ impl Collector<'_> {
             min_real_range: weights.min_real_range,
             ..WeightSpec::new(weights.weight_type)
         };
+        let per_channel = weights.per_channel && !(self.settings.compat && op.is("Conv"));
         let axis = weights.axis(&op.op_type, channels);
         let axis = if axis < 0 { axis + rank as i64 } else { axis };
         // A vector has no output channels.
-        if !weights.per_channel || rank < 2 || !(0..rank as i64).contains(&axis) {
+        if !per_channel || rank < 2 || !(0..rank as i64).contains(&axis) {
             return spec;
         }
         // ConvInteger takes one zero point, so that of all channels must be the same.
@@ -271,7 +287,8 @@ impl Collector<'_> {
             .ok()
             .and_then(|a| tensor.dims().get(a));
         let entry = tensor.len() / entries.map_or(1, |&e| e.max(1));
-        if tensor.len() < LEAST_TABLE || entry < LEAST_ENTRY {
+        let small = tensor.len() < LEAST_TABLE || entry < LEAST_ENTRY;
+        if small && !self.settings.compat {
             return Err(Skip::because("the table, or an entry of it, is small"));
         }
         let spec = WeightSpec {
@@ -286,6 +303,7 @@ impl Collector<'_> {
             tensor,
             spec,
             dims: None,
+            merged_channels: None,
         })
     }
 
@@ -319,6 +337,7 @@ impl Collector<'_> {
             tensor,
             spec,
             dims,
+            merged_channels: None,
         })
     }
 }

@@ -27,8 +27,8 @@ use onnxq_tensor::DType;
 use super::{
     function,
     options::{
-        ACTIVATION_SYMMETRIC, ACTIVATION_TYPE, EXCLUDE_NODES, MATMUL_CONST_B_ONLY, MODE, NODES,
-        OP_TYPES, SUBGRAPHS, Settings,
+        ACTIVATION_SYMMETRIC, ACTIVATION_TYPE, COMPAT, EXCLUDE_NODES, MATMUL_CONST_B_ONLY, MODE,
+        NODES, OP_TYPES, SUBGRAPHS, Settings,
     },
     require,
     select::{self, Role},
@@ -46,6 +46,7 @@ pub(crate) const INFO: PassInfo = PassInfo {
         EXCLUDE_NODES,
         SUBGRAPHS,
         MATMUL_CONST_B_ONLY,
+        COMPAT,
         OptionInfo {
             name: "dynamic-function",
             kind: OptionKind::Bool,
@@ -132,20 +133,14 @@ impl InsertDynamicQdq {
                 Ok(Role::Recurrent) => (0, 1),
                 _ => continue,
             };
-            let is_float = |i: usize| {
-                let v = graph.operand(n, i);
-                v.is_some_and(|v| {
-                    graph.op(v.node).is_some_and(|op| !is_dequantize(op))
-                        || graph.node(v.node).is_input()
-                })
-            };
+            let x = graph.operand(n, activation);
             let in_codes = dequantized_constant(graph, n, weight).is_some();
-            if in_codes && is_float(activation) {
+            if in_codes && x.is_some_and(|x| select::is_computed(graph, x)) {
                 targets.push((n, activation));
             }
-            let product = graph.is(n, "MatMul") && !self.settings.matmul_const_b_only;
-            if product && is_float(activation) && is_float(weight) {
-                targets.extend([(n, activation), (n, weight)]);
+            let both = graph.is(n, "MatMul") && !self.settings.matmul_const_b_only;
+            if both && [0, 1].iter().all(|&i| select::computes_floats(graph, n, i)) {
+                targets.extend([(n, 0), (n, 1)]);
             }
         }
         targets

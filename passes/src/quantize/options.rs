@@ -21,6 +21,8 @@ pub(super) struct Settings {
     pub(super) exclude_nodes: Option<Names>,
     pub(super) subgraphs: bool,
     pub(super) matmul_const_b_only: bool,
+    /// Do as the tool of ONNX Runtime does.
+    pub(super) compat: bool,
 }
 
 /// How weights are quantized.
@@ -109,7 +111,7 @@ pub(super) const EXCLUDE_NODES: OptionInfo = option(
 pub(super) const SUBGRAPHS: OptionInfo = option(
     "subgraphs",
     Bool,
-    "true",
+    "true; false with compat",
     "quantize inside the bodies of If, Loop and Scan",
 );
 pub(super) const MATMUL_CONST_B_ONLY: OptionInfo = option(
@@ -117,6 +119,13 @@ pub(super) const MATMUL_CONST_B_ONLY: OptionInfo = option(
     Bool,
     "true",
     "leave a MatMul alone whose right operand is computed",
+);
+
+pub(super) const COMPAT: OptionInfo = option(
+    "compat",
+    Bool,
+    "false",
+    "quantize what the quantization tool of ONNX Runtime does, and nothing else",
 );
 
 /// The options that say how weights are quantized, and those without effect here.
@@ -148,6 +157,7 @@ pub(super) const WEIGHT_OPTIONS: &[OptionInfo] = &[
     EXCLUDE_NODES,
     SUBGRAPHS,
     MATMUL_CONST_B_ONLY,
+    COMPAT,
     option(
         "per-channel-axis",
         Table,
@@ -237,7 +247,6 @@ pub(super) const WEIGHT_OPTIONS: &[OptionInfo] = &[
     option("smooth-quant-alpha", Float, "0.5", "not in this version"),
     option("block-size", UInt, "none", "not in this version"),
     option("overrides", Text, "none", "not in this version"),
-    option("compat", Bool, "false", "not in this version"),
 ];
 
 /// Keys of [`WEIGHT_OPTIONS`] that change nothing in dynamic quantization.
@@ -265,7 +274,6 @@ const MISSING: &[&str] = &[
     "smooth-quant-alpha",
     "block-size",
     "overrides",
-    "compat",
 ];
 
 impl Settings {
@@ -278,6 +286,8 @@ impl Settings {
         }
         let activation_type = take_type(opts, "activation-type", QuantType::UInt8)?;
         let op_types = opts.take::<Option<Vec<String>>>("op-types", None)?;
+        let compat = opts.take("compat", false)?;
+        let subgraphs = opts.take::<Option<bool>>("subgraphs", None)?;
         let all = || DYNAMIC_OPS.iter().map(|&op| op.to_owned()).collect();
         Ok(Settings {
             activation_type,
@@ -285,8 +295,9 @@ impl Settings {
             op_types: op_types.unwrap_or_else(all),
             nodes: Names::take(opts, "nodes")?,
             exclude_nodes: Names::take(opts, "exclude-nodes")?,
-            subgraphs: opts.take("subgraphs", true)?,
+            subgraphs: subgraphs.unwrap_or(!compat),
             matmul_const_b_only: opts.take("matmul-const-b-only", true)?,
+            compat,
         })
     }
 

@@ -15,7 +15,7 @@
 use indexmap::{IndexMap, IndexSet};
 use onnxq_ir::{Graph, Model, NodeId, NodeKind, Op, Type, Value, ValueId, def::Literal};
 use onnxq_pass::{Error, Options, Pass, PassContext, PassError, PassInfo};
-use onnxq_quant::{Granularity, QuantizedWeight, quantize_weight};
+use onnxq_quant::{Granularity, QuantizedWeight, ValueRange, quantize_weight, weight_ranges};
 use onnxq_tensor::{Dims, Tensor};
 use rayon::prelude::*;
 
@@ -45,7 +45,21 @@ struct QuantizeWeights {
 }
 
 /// What became of a weight: codes, or why there are none.
-type Outcome = Result<QuantizedWeight, onnxq_quant::Error>;
+type Outcome = Result<Codes, onnxq_quant::Error>;
+
+/// A weight in codes.
+struct Codes {
+    weight: QuantizedWeight,
+    /// How much wider the range of all channels is than that of the median one, where both have
+    /// one scale.
+    spread: f32,
+}
+
+/// Before version 4 of the file format every initializer had to be an input as well.
+const IR_VERSION_OF_INITIALIZERS: i64 = 4;
+
+/// With channels that differ more than this, half of them have no more than 4 codes of 8 bits.
+const LARGEST_SPREAD: f32 = 64.0;
 
 impl Pass for QuantizeWeights {
     fn name(&self) -> &str {
@@ -67,11 +81,15 @@ impl Pass for QuantizeWeights {
         if require::opset(model, cx, plan.least_opset())? {
             plan = collect(model, settings, weights);
         }
+        if plan.jobs().len() > 0 {
+            require::ir_version(model, IR_VERSION_OF_INITIALIZERS);
+        }
         let outcomes = quantize(&plan, cx);
         let mut rows = std::mem::take(&mut plan.rows);
         fail_rows(&plan, &outcomes, &mut rows);
         let done = insert(model, settings, &plan, &outcomes, &mut rows, cx);
         report::rows(cx, &rows);
+        warn_of_spread(&plan, &outcomes, cx);
         report::summary(cx, &rows, done, before, constant_bytes(model));
         Ok(())
     }
@@ -100,10 +118,49 @@ fn quantize(plan: &Plan, cx: &mut PassContext) -> Vec<Outcome> {
 }
 
 fn quantize_one(job: &Job) -> Outcome {
-    let outcome = quantize_weight(&job.tensor, &job.spec);
-    // Read once, and not needed again.
+    let weight = quantize_weight(&job.tensor, &job.spec)?;
+    let spread = job
+        .merged_channels
+        .map_or(1.0, |axis| spread(&job.tensor, axis));
+    // Not needed again.
     job.tensor.release();
-    outcome
+    Ok(Codes { weight, spread })
+}
+
+/// How much larger the largest of all elements is than that of the median channel.
+fn spread(weight: &Tensor, axis: i64) -> f32 {
+    let ranges = weight_ranges(weight, Granularity::PerChannel { axis });
+    let largest = |r: &ValueRange| r.hi.max(-r.lo);
+    let mut channels: Vec<f32> = ranges.iter().flatten().map(largest).collect();
+    // Channels of zeros lose nothing.
+    channels.retain(|&c| c > 0.0);
+    channels.sort_unstable_by(f32::total_cmp);
+    match (channels.get(channels.len() / 2), channels.last()) {
+        (Some(median), Some(all)) => all / median,
+        _ => 1.0,
+    }
+}
+
+/// Warns of weights that one scale does not do justice.
+fn warn_of_spread(plan: &Plan, outcomes: &[Outcome], cx: &mut PassContext) {
+    let mut wide: Vec<(&str, f32)> = plan
+        .jobs()
+        .zip(outcomes)
+        .filter_map(|(job, outcome)| Some((job.name.as_str(), outcome.as_ref().ok()?.spread)))
+        .filter(|(_, spread)| *spread > LARGEST_SPREAD)
+        .collect();
+    wide.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let Some((name, spread)) = wide.first() else {
+        return;
+    };
+    let more = match wide.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    cx.warning(format_args!(
+        "most channels of weight `{name}`{more} are lost: with one scale for all, the median one \
+         has a range {spread:.0} times narrower than that of all; `per-channel` keeps them"
+    ));
 }
 
 /// Nodes with a weight that could not be quantized stay as they are.
@@ -160,7 +217,7 @@ impl Inserter<'_> {
                 row.status = Status::Skipped("the limit of rewrites is reached".into());
                 continue;
             };
-            if let Ok(q) = &self.outcomes[u.job] {
+            if let Ok(Codes { weight: q, .. }) = &self.outcomes[u.job] {
                 row.after += q.data.byte_len() + q.scale.byte_len() + q.zero_point.byte_len();
             }
             if self.graph.unlist_constant(u.source) {
@@ -215,7 +272,7 @@ impl Inserter<'_> {
         if let Some(&v) = self.placed.get(&key) {
             return Some(v);
         }
-        let q = self.outcomes[job].as_ref().ok()?;
+        let q = &self.outcomes[job].as_ref().ok()?.weight;
         let job = self.plan.jobs().nth(job)?;
         if !cx.begin_rewrite(INFO.name, &job.name) {
             return None;

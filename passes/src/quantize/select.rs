@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 
-use onnxq_ir::{Graph, Node, NodeId, Op};
+use onnxq_ir::{Graph, Node, NodeId, Op, ValueId};
 use onnxq_ops::{QuantRole, lookup};
+use onnxq_tensor::DType;
 
 use super::options::{DYNAMIC_OPS, Settings};
 
@@ -79,7 +80,32 @@ pub(super) fn selected(settings: &Settings, node: &Node) -> Result<Role, Skip> {
     if !settings.names(&node.name) {
         return Err(Skip::because("nodes does not list the node"));
     }
+    let factors = ["alpha", "beta"].map(|key| op.float(key, 1.0));
+    if settings.compat && op.is("Gemm") && (factors != [1.0, 1.0] || op.int("transA", 0) != 0) {
+        return Err(Skip::because("compat: it is not a plain product"));
+    }
     Ok(role)
+}
+
+/// Whether operand `i` of `n` is computed, of a float type that is quantized, and not itself
+/// dequantized (and then converted, perhaps).
+pub(super) fn computes_floats(graph: &Graph, n: NodeId, i: usize) -> bool {
+    let Some(v) = graph.operand(n, i) else {
+        return false;
+    };
+    let dtype = graph.ty(v).and_then(|ty| ty.dtype());
+    matches!(dtype, Some(DType::F32 | DType::F16)) && is_computed(graph, v)
+}
+
+/// Whether `v` is computed, and not by dequantizing something.
+pub(super) fn is_computed(graph: &Graph, v: ValueId) -> bool {
+    let source = match graph.is(v.node, "Cast") {
+        true => graph.operand(v.node, 0).unwrap_or(v),
+        false => v,
+    };
+    let node = graph.node(source.node);
+    node.op()
+        .map_or(node.is_input(), |op| !op.is("DequantizeLinear"))
 }
 
 /// Calls `visit` for every graph in which nodes are quantized, regions first, in an order that

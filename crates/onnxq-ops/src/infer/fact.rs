@@ -79,6 +79,18 @@ impl SymTensor {
     }
 }
 
+/// Whether a type can hold an integer.
+fn holds(dtype: DType, value: i64) -> bool {
+    let bits = dtype.bits() as u32;
+    match dtype {
+        DType::Bool => (0..=1).contains(&value),
+        DType::U64 => value >= 0,
+        d if d.is_signed_int() => bits == 64 || (value >> (bits - 1)) == (value >> 63),
+        d if d.is_int() => value >> bits == 0,
+        _ => true,
+    }
+}
+
 /// Floats as integers, if they all are, and so small that sums of them are exact.
 fn integers(floats: &[f64]) -> Option<Vec<i64>> {
     const EXACT: f64 = (1 << 24) as f64;
@@ -109,8 +121,14 @@ impl Fact {
         }
     }
 
-    /// A tensor with symbolic elements.
-    pub fn of_value(value: SymTensor) -> Fact {
+    /// A tensor with symbolic elements. One that its type cannot hold is unknown: the operator
+    /// wraps around.
+    pub fn of_value(mut value: SymTensor) -> Fact {
+        for d in &mut value.elems {
+            if d.as_const().is_some_and(|d| !holds(value.dtype, d)) {
+                *d = Dim::UNKNOWN;
+            }
+        }
         Fact {
             ty: Some(Type::dense(value.dtype, &value.dims)),
             constant: value.to_tensor(),

@@ -55,6 +55,10 @@ pub(super) fn gather(
         let message = format!("element types {dtype} and {} do not mix", other.dtype());
         return Err(EvalError::Invalid(message));
     }
+    if count == 0 {
+        // One dimension may be huge beside another that is 0: not even a count of runs is safe.
+        return Ok(Tensor::zeros(dtype, dims)?);
+    }
     if dtype == DType::String {
         let sources: Vec<&[Bytes]> = sources
             .iter()
@@ -164,7 +168,9 @@ impl Strided {
     /// The runs of the view, in its order.
     pub(super) fn runs(mut self) -> impl Iterator<Item = Run> {
         let empty = self.dims.contains(&0);
-        self.coalesce();
+        if !empty {
+            coalesce(&mut self.dims, &mut [&mut self.strides]);
+        }
         let len = match (self.dims.last(), self.strides.last()) {
             (Some(&d), Some(1)) => {
                 self.dims.pop();
@@ -179,12 +185,6 @@ impl Strided {
             .into_iter()
             .flatten()
             .map(move |[start]| Run::new(start, len))
-    }
-
-    /// Drops dimensions of size 1 and joins those that lie one after another in memory.
-    fn coalesce(&mut self) {
-        let mut strides: [&mut SmallVec<[isize; 4]>; 1] = [&mut self.strides];
-        coalesce(&mut self.dims, &mut strides);
     }
 }
 
@@ -201,7 +201,8 @@ pub(super) fn coalesce(dims: &mut Dims, strides: &mut [&mut SmallVec<[isize; 4]>
                 .iter()
                 .all(|s| s[kept - 1] == s[i].saturating_mul(dims[i] as isize));
         if joins {
-            dims[kept - 1] *= dims[i];
+            // Beside an empty axis the others may be of any size.
+            dims[kept - 1] = dims[kept - 1].saturating_mul(dims[i]);
             for s in strides.iter_mut() {
                 s[kept - 1] = s[i];
             }

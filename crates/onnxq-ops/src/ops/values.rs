@@ -3,7 +3,7 @@
 use onnxq_tensor::{DType, Dim, Dims, Tensor};
 
 use super::{data, rules};
-use crate::{EvalContext, EvalError, InferContext, Operator, SymTensor, Value};
+use crate::{EvalContext, EvalError, InferContext, Operator, SymTensor, Unknown, Value};
 
 /// Follows elements through an operator that only moves them: `moved` are the operands they come
 /// from, all others must be constant. Types of the results must be set.
@@ -16,14 +16,16 @@ pub(super) fn follow_moved(cx: &mut InferContext<'_>, operator: &dyn Operator, m
     }
     // Number 0 is what an operator fills in by itself: zero.
     let mut elems = vec![Dim::known(0)];
-    let mut dtype = DType::I64;
+    let mut dtype = None;
     let mut operands: Vec<Option<Value>> = Vec::with_capacity(cx.len());
     for i in 0..cx.len() {
         if !cx.has(i) {
             operands.push(None);
         } else if moved.contains(&i) {
             let Ok(value) = cx.value(i) else { return };
-            dtype = value.dtype;
+            if *dtype.get_or_insert(value.dtype) != value.dtype {
+                return;
+            }
             let first = elems.len() as i64;
             let numbers = (first..first + value.elems.len() as i64).collect();
             let Ok(t) = Tensor::from_vec(value.dims.clone(), numbers) else {
@@ -52,11 +54,24 @@ pub(super) fn follow_moved(cx: &mut InferContext<'_>, operator: &dyn Operator, m
         cx.set_value(
             i,
             SymTensor {
-                dtype,
+                dtype: dtype.unwrap_or(DType::I64),
                 dims: t.dims().into(),
                 elems: numbers.iter().map(elem).collect(),
             },
         );
+    }
+}
+
+/// The length of the vector that is operand `i`, whatever its elements: the rank of what they
+/// describe.
+pub(super) fn vector_len(cx: &InferContext<'_>, i: usize) -> Result<usize, Unknown> {
+    const MAX_RANK: i64 = 256;
+    match cx.shape(i)?.as_slice() {
+        [len] => match len.as_const() {
+            Some(len @ 0..=MAX_RANK) => Ok(len as usize),
+            _ => Err(Unknown(format!("the length of operand {i} is unknown"))),
+        },
+        _ => Err(Unknown(format!("operand {i} is no vector"))),
     }
 }
 

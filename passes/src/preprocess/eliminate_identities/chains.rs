@@ -1,6 +1,6 @@
-//! Two operations of a kind, one after the other.
+//! Two operations of a kind, one after the other, and an operation that needs one only for its type.
 
-use onnxq_ir::NodeId;
+use onnxq_ir::{NodeId, Op};
 use onnxq_pass::Rewriter;
 use onnxq_tensor::DType;
 
@@ -92,6 +92,21 @@ pub(super) fn casts(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
     let text = to == DType::String;
     (holds(over, from) && !text && (!wraps || holds(to, from))).then_some(())?;
     rw.set_operand(n, 0, Some(x));
+    Some(())
+}
+
+/// `CastLike(x, like)` => `Cast(x)`, where the type of `like` is known: what computes `like` may
+/// then not be needed, and `x` be constant.
+pub(super) fn cast_like(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
+    rw.is(n, "CastLike")?;
+    let (x, to) = (rw.operand(n, 0)?, rw.dtype(rw.operand(n, 1)?)?);
+    let mut cast = Op::new("Cast").with("to", i64::from(to.onnx()));
+    for key in ["saturate", "round_mode"] {
+        if let Some(attr) = rw.op(n)?.attr(key) {
+            cast = cast.with(key, attr.clone());
+        }
+    }
+    rw.replace_node(n, cast, &[Some(x)])?;
     Some(())
 }
 

@@ -31,6 +31,7 @@ const REWRITES: &[Rewrite] = &[
     rewrite("drop-identity", no_ops::identity),
     rewrite("drop-dropout", no_ops::dropout),
     rewrite("drop-cast", no_ops::cast),
+    rewrite("cast-like-to-cast", chains::cast_like),
     rewrite("drop-view", no_ops::view),
     rewrite("drop-transpose", no_ops::transpose),
     rewrite("drop-slice", no_ops::slice),

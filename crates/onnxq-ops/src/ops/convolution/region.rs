@@ -149,8 +149,8 @@ impl Align {
             n => n as f64,
         };
         let (sy, sx) = (samples(bin_h), samples(bin_w));
-        let too_many = sy * sx * (self.rows * self.columns) as f64 > 1e9;
-        if too_many || !(sy * sx).is_finite() {
+        let too_many = sy.max(1.0) * sx.max(1.0) * (self.rows * self.columns) as f64 > 1e7;
+        if too_many {
             return Err(cx.invalid("a region that is too large"));
         }
         for row in 0..self.rows {

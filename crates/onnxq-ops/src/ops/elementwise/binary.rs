@@ -110,10 +110,16 @@ impl Operator for Binary {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);
         let shape = rules::symbolic(b.dims());
         let aligned = match align_legacy(cx.op(), cx.opset(), a.rank(), &shape)? {
-            Some(shape) => &b.reshape(rules::concrete(&shape)?)?,
-            None => b,
+            Some(shape) => {
+                let aligned = b.reshape(rules::concrete(&shape)?)?;
+                if a::broadcast_dims(a, &aligned)?.as_slice() != a.dims() {
+                    return Err(cx.invalid("operand 1 does not broadcast to operand 0"));
+                }
+                aligned
+            }
+            None => b.clone(),
         };
-        Ok(vec![(self.eval)(cx, a, aligned)?.into()])
+        Ok(vec![(self.eval)(cx, a, &aligned)?.into()])
     }
 
     fn upgrade(&self, cx: &mut UpgradeContext<'_>) -> Result<(), UpgradeError> {

@@ -27,11 +27,10 @@ fn infer_cast(cx: &mut InferContext<'_>, dtype: DType) -> Result<(), Unknown> {
     cx.set_dtype(0, dtype);
     cx.set_tensor(0, dtype, cx.shape(0)?.clone());
     if dtype == DType::Bool {
-        values::follow_unary(cx, dtype, |d| {
-            if d.provably_ne(&Dim::known(0)) {
-                return Dim::known(1);
-            }
-            d.as_const().map(|_| 0).into()
+        values::follow_unary(cx, dtype, |d| match d.as_const() {
+            Some(d) => Dim::known(i64::from(d != 0)),
+            None if d.provably_ne(&Dim::known(0)) => Dim::known(1),
+            None => Dim::UNKNOWN,
         });
     } else if dtype.is_int() || dtype.is_float() {
         values::follow_unary(cx, dtype, Dim::clone);

@@ -36,6 +36,7 @@ impl Operator for Clip {
         if dtype.is_int() && cx.opset() >= 11 {
             let bound = |i: usize| -> Result<Option<Dim>, Unknown> {
                 match cx.has(i) {
+                    true if cx.dtype(i)? != dtype => Err(Unknown::new("the types differ")),
                     true => Ok(cx.value(i)?.elems.first().cloned()),
                     false => Ok(None),
                 }

@@ -223,7 +223,7 @@ impl Operator for Split {
         let mut start = 0;
         for part in rules::concrete(&parts)? {
             results.push(slab(x, axis, start, part)?.into());
-            start += part;
+            start = start.saturating_add(part);
         }
         Ok(results)
     }

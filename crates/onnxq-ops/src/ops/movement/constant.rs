@@ -10,6 +10,7 @@ use crate::{
     ops::{
         number::{self, for_number},
         rules::{self, Misfit},
+        values,
     },
 };
 
@@ -121,13 +122,7 @@ impl Operator for ConstantOfShape {
         cx.set_dtype(0, value.dtype());
         let mut shape: Shape = match cx.value(0) {
             Ok(shape) => shape.elems.iter().cloned().collect(),
-            Err(unknown) => {
-                let rank = cx.shape(0).ok().and_then(|s| s.first()?.as_const());
-                match rank.and_then(|r| usize::try_from(r).ok()) {
-                    Some(rank @ ..256) => std::iter::repeat_n(Dim::UNKNOWN, rank).collect(),
-                    _ => return Err(unknown),
-                }
-            }
+            Err(_) => std::iter::repeat_n(Dim::UNKNOWN, values::vector_len(cx, 0)?).collect(),
         };
         for (i, d) in shape.iter_mut().enumerate() {
             if d.is_unknown() {

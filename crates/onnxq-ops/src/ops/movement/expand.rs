@@ -34,14 +34,8 @@ impl Operator for Expand {
         let shape = cx.shape(0)?;
         let to = match cx.value(1) {
             Ok(to) => to.elems.clone(),
-            Err(unknown) => {
-                // Its length is the rank, if it is not shorter than the operand's.
-                let rank = cx.shape(1).ok().and_then(|s| s.first()?.as_const());
-                match rank.and_then(|r| usize::try_from(r).ok()) {
-                    Some(rank @ ..256) => vec![Dim::UNKNOWN; rank],
-                    _ => return Err(unknown),
-                }
-            }
+            // Its length is the rank, if it is not shorter than the operand's.
+            Err(_) => vec![Dim::UNKNOWN; values::vector_len(cx, 1)?],
         };
         let mut shape = rules::broadcast(shape, &to)?;
         for (i, d) in shape.iter_mut().enumerate() {

@@ -134,6 +134,9 @@ impl Operator for Pad {
             return Ok(vec![x.clone().into()]);
         }
         let dims = rules::concrete(&pads.shape(&rules::symbolic(x.dims())))?;
+        if dims.contains(&0) {
+            return Ok(vec![Tensor::zeros(x.dtype(), dims)?.into()]);
+        }
         let mode = cx.op().str("mode").unwrap_or("constant");
         let mut along: Vec<Vec<Option<usize>>> = Vec::with_capacity(x.rank());
         for (i, (before, _)) in pads.0.iter().enumerate() {

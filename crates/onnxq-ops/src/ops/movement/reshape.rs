@@ -109,11 +109,7 @@ impl Operator for Reshape {
             to.elems.clone()
         } else {
             // Only the rank is known.
-            let rank = cx.shape(1)?.first().and_then(Dim::as_const);
-            match rank.and_then(|r| usize::try_from(r).ok()) {
-                Some(rank @ ..256) => vec![Dim::UNKNOWN; rank],
-                _ => return Err(Unknown::new("the rank of the result is unknown")),
-            }
+            vec![Dim::UNKNOWN; values::vector_len(cx, 1)?]
         };
         let mut shape = Reshape::shape(cx.op(), cx.shape(0).ok(), &to)?;
         for (i, d) in shape.iter_mut().enumerate() {
@@ -204,15 +200,6 @@ fn infer_axes(cx: &InferContext<'_>) -> Result<Option<Vec<i64>>, Unknown> {
     }
 }
 
-/// How many axes operand 1 names, where it is known.
-fn axis_count(cx: &InferContext<'_>) -> Result<usize, Unknown> {
-    let count = cx.shape(1)?.first().and_then(Dim::as_const);
-    count
-        .and_then(|n| usize::try_from(n).ok())
-        .filter(|&n| n < 256)
-        .ok_or_else(|| Unknown::new("the number of axes is unknown"))
-}
-
 /// A shape of which only the rank is known.
 fn unknown_dims(rank: Option<usize>, unknown: Unknown) -> Result<Shape, Unknown> {
     let rank = rank.ok_or(unknown)?;
@@ -272,7 +259,9 @@ impl Operator for Squeeze {
         let from = cx.shape(0)?;
         let shape = match infer_axes(cx) {
             Ok(axes) => Squeeze::shape(from, axes.as_deref())?,
-            Err(unknown) => unknown_dims(from.len().checked_sub(axis_count(cx)?), unknown)?,
+            Err(unknown) => {
+                unknown_dims(from.len().checked_sub(values::vector_len(cx, 1)?), unknown)?
+            }
         };
         infer_view(cx, self, shape)
     }
@@ -328,7 +317,7 @@ impl Operator for Unsqueeze {
         let shape = match infer_axes(cx) {
             Ok(Some(axes)) => Unsqueeze::shape(from, &axes)?,
             Ok(None) => return Err(Unknown::new("the axes are missing")),
-            Err(unknown) => unknown_dims(Some(from.len() + axis_count(cx)?), unknown)?,
+            Err(unknown) => unknown_dims(Some(from.len() + values::vector_len(cx, 1)?), unknown)?,
         };
         infer_view(cx, self, shape)
     }

@@ -118,14 +118,13 @@ impl Bounds {
         let ints = |i: usize| cx.has(i).then(|| cx.ints(i)).transpose();
         let (axes, steps) = (ints(3)?, ints(4)?);
         // Of bounds that are not known, their number still tells which axes they concern.
-        let dims = |i: usize| match cx.value(i) {
-            Ok(value) => Ok(value.elems.clone()),
-            Err(unknown) => {
-                let count = cx.shape(i).ok().and_then(|s| s.first()?.as_const());
-                let count = count.or_else(|| Some(axes.as_ref()?.len() as i64));
-                match count.and_then(|n| usize::try_from(n).ok()) {
-                    Some(n @ ..256) => Ok(vec![Dim::UNKNOWN; n]),
-                    _ => Err(unknown),
+        let dims = |i: usize| -> Result<Vec<Dim>, Unknown> {
+            match cx.value(i) {
+                Ok(value) => Ok(value.elems.clone()),
+                Err(_) => {
+                    let known = axes.as_ref().map(Vec::len);
+                    let count = known.map_or_else(|| values::vector_len(cx, i), Ok)?;
+                    Ok(vec![Dim::UNKNOWN; count])
                 }
             }
         };

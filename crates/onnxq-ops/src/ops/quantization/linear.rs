@@ -131,7 +131,7 @@ impl Operator for DequantizeLinear {
             };
             let real = |(i, q): (usize, i64)| {
                 let at = blocks.at(i);
-                (q - zero[at]) as f32 * scale[at]
+                q.wrapping_sub(zero[at]) as f32 * scale[at]
             };
             x.to_i64s()?.into_iter().enumerate().map(real).collect()
         } else {

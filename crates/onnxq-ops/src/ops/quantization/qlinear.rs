@@ -52,7 +52,7 @@ impl Parameters {
     }
 
     fn real(self, q: i64) -> f32 {
-        (q - self.zero) as f32 * self.scale
+        q.wrapping_sub(self.zero) as f32 * self.scale
     }
 
     fn quantize(self, x: f32, range: (i64, i64)) -> i64 {

@@ -52,7 +52,7 @@ impl Operator for QLinearBinary {
         let factor = pa.scale * pb.scale / to.scale;
         let one = |i: usize, j: usize| match self.multiply {
             true => {
-                let product = (a[i] - pa.zero) as f32 * (b[j] - pb.zero) as f32;
+                let product = a[i].wrapping_sub(pa.zero) as f32 * b[j].wrapping_sub(pb.zero) as f32;
                 saturate(product * factor, to.zero, range)
             }
             false => to.quantize(pa.real(a[i]) + pb.real(b[j]), range),

@@ -93,7 +93,9 @@ impl Operator for QLinearGlobalAveragePool {
         let x = channels_first(x, t.dims(), last);
         let factor = from.scale / (to.scale * size as f32);
         let y = x.chunks_exact(size).map(|row| {
-            let sum: i64 = row.iter().map(|q| q - from.zero).sum();
+            let sum: i64 = row
+                .iter()
+                .fold(0, |s: i64, q| s.wrapping_add(q.wrapping_sub(from.zero)));
             saturate(sum as f32 * factor, to.zero, range)
         });
         let y = y.collect();

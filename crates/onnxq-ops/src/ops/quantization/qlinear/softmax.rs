@@ -9,7 +9,7 @@ use crate::{
     EvalContext, EvalError, InferContext, Operator, Unknown, Value,
     ops::{
         numeric::{around, axis_attr, int_tensor, product},
-        quantization::MS,
+        quantization::{MS, arith::saturate},
     },
 };
 
@@ -57,8 +57,7 @@ impl Operator for QLinearSoftmax {
                 let exp = |k: usize| table[(255 - (max - x[at(k)])) as usize];
                 let sum = (0..n).fold(0f32, |sum, k| sum + exp(k));
                 for k in 0..n {
-                    let part = (exp(k) * scale / sum).round_ties_even();
-                    y[at(k)] = (part as i64 + to.zero).clamp(lo, hi);
+                    y[at(k)] = saturate(exp(k) * scale / sum, to.zero, (lo, hi));
                 }
             }
         }
