@@ -1,13 +1,17 @@
 //! No operator panics, whatever the operands and attributes: inference may leave things unknown,
 //! and evaluation may fail.
 
+mod support;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use onnxq_ir::{
     Attr, Graph, Model, Op, Type, Value as IrValue,
     def::{ModelDef, ValueDef},
 };
-use onnxq_ops::{EvalContext, EvalError, Value, all, infer};
+use onnxq_ops::{all, infer};
+use support::{evaluate, read_op, read_operand};
+
 use onnxq_tensor::{DType, Tensor};
 
 /// A generator of numbers: xorshift, so that failures repeat.
@@ -289,48 +293,6 @@ static FITTING: &[(&str, &str, &str)] = &[
     ("com.microsoft.QLinearWhere", "b[3,1] u8[3,4] f[] u8[] u8[4] f[] u8[] f[] u8[]", ""),
 ];
 
-/// Reads `type[dims]=values`; values that are not given are ones.
-fn read_operand(text: &str) -> Option<Tensor> {
-    let (ty, rest) = text.split_once('[')?;
-    let (dims, values) = rest.split_once(']')?;
-    let numbers = |text: &str| -> Vec<f32> {
-        let parts = text.split(',').filter(|p| !p.is_empty());
-        parts.map(|p| p.parse().expect("a number")).collect()
-    };
-    let dims: Vec<usize> = numbers(dims).into_iter().map(|d| d as usize).collect();
-    let count = dims.iter().product();
-    let values = match values.strip_prefix('=') {
-        Some(values) => numbers(values),
-        None => vec![1.0; count],
-    };
-    let dtype = match ty {
-        "f" => DType::F32,
-        "u8" => DType::U8,
-        "i8" => DType::I8,
-        "i4" => DType::I4,
-        "i32" => DType::I32,
-        "i64" => DType::I64,
-        _ => DType::Bool,
-    };
-    Some(Tensor::from_f32s(dtype, dims, values).expect("a tensor that fits"))
-}
-
-fn read_op(name: &str, attrs: &str) -> Op {
-    let (domain, name) = name.rsplit_once('.').unwrap_or(("", name));
-    let mut op = Op::in_domain(domain, name);
-    let lists = "kernel_shape strides pads dilations axes output_shape output_padding";
-    for (key, value) in attrs.split_whitespace().filter_map(|a| a.split_once('=')) {
-        let numbers: Option<Vec<i64>> = value.split(',').map(|n| n.parse().ok()).collect();
-        let attr = match numbers {
-            Some(numbers) if lists.split(' ').any(|l| l == key) => Attr::Ints(numbers),
-            Some(numbers) => Attr::Int(numbers[0]),
-            None => Attr::string(value),
-        };
-        op = op.with(key, attr);
-    }
-    op
-}
-
 /// Changes an operand: leaves it out, or gives it another shape, type or other numbers.
 fn change(r: &mut Random, operand: &Option<Tensor>) -> Option<Tensor> {
     let t = operand.as_ref()?;
@@ -357,24 +319,6 @@ fn change(r: &mut Random, operand: &Option<Tensor>) -> Option<Tensor> {
         _ => {}
     }
     tensor(r, t.dtype(), &dims)
-}
-
-fn evaluate(
-    op: &Op,
-    opset: i64,
-    operands: &[Option<Tensor>],
-    results: usize,
-) -> Result<(), EvalError> {
-    let operator = onnxq_ops::lookup(&op.domain, &op.op_type).expect("a known operator");
-    let values: Vec<Option<Value>> = operands
-        .iter()
-        .map(|t| t.clone().map(Value::Tensor))
-        .collect();
-    let region = |_: &Graph, _: Vec<Value>| -> Result<Vec<Value>, EvalError> {
-        Err(EvalError::Unsupported("regions".to_owned()))
-    };
-    let cx = EvalContext::new(op, opset, &values, results, &region);
-    operator.eval(&cx).map(drop)
 }
 
 /// Whether inference and evaluation come back.
