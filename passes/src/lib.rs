@@ -25,6 +25,7 @@ pub const PASSES: &[PassInfo] = &[
     preprocess::eliminate_common_subexpressions::INFO,
     preprocess::share_equal_initializers::INFO,
     // quantize
+    quantize::fold_quantized_constants::INFO,
     quantize::quantize_weights::INFO,
     quantize::insert_dynamic_qdq::INFO,
     // fuse
@@ -70,7 +71,7 @@ const PREPROCESS: &str = "inline-functions,constants-to-initializers,\
     infer-shapes";
 
 /// Weights first: what is multiplied with one in codes is quantized after it.
-const QUANTIZE: &str = "quantize-weights,insert-dynamic-qdq";
+const QUANTIZE: &str = "fold-quantized-constants,quantize-weights,insert-dynamic-qdq";
 
 /// What quantizes activations first: the others look for it. They do not depend on each other.
 const FUSE: &str = "fuse-dynamic-quantize,\

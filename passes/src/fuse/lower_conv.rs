@@ -142,5 +142,7 @@ fn per_channel(
     let shape = Tensor::vector(shape);
     let shape = rw.insert_constant(product::name(rw, n, "bias_reshape_shape"), shape);
     let name = product::name(rw, n, "bias_reshape_output");
-    Some(rw.insert(Op::new("Reshape"), &[bias, shape], name))
+    let operands = [Some(bias), Some(shape)];
+    let reshaped = rw.insert_node("", Op::new("Reshape"), &operands, [Value::new(name, None)]);
+    Some(rw.result(reshaped, 0))
 }

@@ -9,38 +9,79 @@
 //! The same values, and the table is never dequantized as a whole. Does not fire where the table
 //! has more than one scale or is not a constant in codes of 8 bits.
 
-use onnxq_ir::{NodeId, Value};
-use onnxq_pass::{PassInfo, Rewrite, Rewriter, rewrites};
+use onnxq_ir::{Model, NodeId, Value, ValueId};
+use onnxq_pass::{Pass, PassContext, PassError, PassInfo, Rewriter, Rule, apply_rewrites};
 
 use super::{pattern, product};
 
 pub(crate) const INFO: PassInfo = PassInfo {
     name: "lower-gather",
     summary: "look up codes in a quantized table, and dequantize what was found",
-    options: &[],
-    build: |_| rewrites("lower-gather", REWRITES),
+    options: &[product::COMPAT],
+    build: |opts| {
+        let compat = opts.take("compat", false)?;
+        Ok(Box::new(LowerGather { compat }))
+    },
 };
 
-const REWRITES: &[Rewrite] = &[Rewrite {
-    name: "lower-gather",
-    apply: lower,
-}];
+struct LowerGather {
+    compat: bool,
+}
+
+impl Pass for LowerGather {
+    fn name(&self) -> &str {
+        INFO.name
+    }
+
+    fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
+        let transpose = |rw: &mut Rewriter<'_>, n| self.compat.then(|| lower_transpose(rw, n))?;
+        let rules = [
+            Rule {
+                name: INFO.name,
+                apply: &lower,
+            },
+            Rule {
+                name: "lower-transpose",
+                apply: &transpose,
+            },
+        ];
+        apply_rewrites(model, cx, &rules)
+    }
+}
 
 fn lower(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
     rw.is(n, "Gather")?;
-    let (dequantized, indices) = (rw.operand(n, 0)?, rw.operand(n, 1)?);
-    let table = pattern::weight(rw, dequantized)?;
+    let table = pattern::weight(rw, rw.operand(n, 0)?)?;
     if table.axis.is_some() {
         rw.miss(n, "the table has more than one scale")?;
     }
-    let zero_point = rw.operand(dequantized.node, 2);
-    let dequantize = rw.op(dequantized.node)?.clone();
-    let gather = rw.op(n)?.clone();
-    let found = Value::new(product::name(rw, n, "quantized"), None);
+    move_up(rw, n, table.codes)
+}
+
+/// `Transpose(DequantizeLinear(Gather(...)))`: the tool of ONNX Runtime transposes the codes.
+fn lower_transpose(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
+    rw.is(n, "Transpose")?;
+    let dequantize = rw.producer(rw.operand(n, 0)?, "DequantizeLinear")?;
+    let codes = rw.operand(dequantize, 0)?;
+    let found = rw
+        .is(codes.node, "Gather")
+        .or(rw.is(codes.node, "Transpose"));
+    let scale = rw.constant(rw.operand(dequantize, 1)?)?;
+    (found.is_some() && scale.rank() == 0).then(|| move_up(rw, n, codes))?
+}
+
+/// Puts `n`, whose first operand is dequantized, on the codes, and dequantizes what it gives.
+fn move_up(rw: &mut Rewriter<'_>, n: NodeId, codes: ValueId) -> Option<()> {
+    let dequantized = rw.operand(n, 0)?.node;
+    let dequantize = rw.op(dequantized)?.clone();
+    let op = rw.op(n)?.clone();
+    let mut operands = rw.graph().operands(n);
+    operands[0] = Some(codes);
+    let moved = Value::new(product::name(rw, n, "quantized"), None);
     let name = rw.graph().node(n).name.clone();
-    let gather = rw.insert_node(name, gather, &[Some(table.codes), Some(indices)], [found]);
-    let mut operands = vec![Some(rw.result(gather, 0)), Some(table.scale)];
-    operands.extend(zero_point.map(Some));
+    let moved = rw.insert_node(name, op, &operands, [moved]);
+    let mut operands = rw.graph().operands(dequantized);
+    operands[0] = Some(rw.result(moved, 0));
     let result = rw.graph().value(rw.result(n, 0)).clone();
     let name = product::name(rw, n, "DequantizeLinear");
     let dequantized = rw.insert_node(name, dequantize, &operands, [result]);

@@ -12,6 +12,7 @@ use super::{
     options::{Settings, WeightSettings},
     report::{Row, Status},
     select::{self, Role, Skip},
+    spread,
     unfold::{Unfolded, Unfolder},
 };
 
@@ -101,8 +102,13 @@ pub(super) fn collect(model: &mut Model, settings: &Settings, weights: &WeightSe
         weights,
         opset: model.opset("").unwrap_or(1),
         unfolder: Unfolder::default(),
+        in_body: true,
     };
+    let mut graphs = 0;
+    model.graph.for_each_graph(&mut |_: &Graph| graphs += 1);
     select::for_each_graph(settings, &mut model.graph, |graph| {
+        // The outermost graph comes last.
+        collector.in_body = settings.subgraphs && plan.graphs.len() + 1 < graphs;
         let mut uses = Vec::new();
         let needed = graph.needed();
         for n in graph.op_order() {
@@ -120,6 +126,7 @@ struct Collector<'a> {
     weights: &'a WeightSettings,
     opset: i64,
     unfolder: Unfolder,
+    in_body: bool,
 }
 
 /// A weight that can be quantized, and how.
@@ -203,7 +210,7 @@ impl Collector<'_> {
                     return Ok(Vec::new());
                 }
                 let (value, Unfolded { tensor, source }) = found?;
-                let spec = self.product_spec(op, tensor.rank(), channels);
+                let spec = self.product_spec(op, &tensor, channels);
                 let merged = spec.granularity == Granularity::PerTensor && tensor.rank() > 1;
                 Ok(vec![Found {
                     operand: weight,
@@ -249,7 +256,8 @@ impl Collector<'_> {
         }
     }
 
-    fn product_spec(&self, op: &Op, rank: usize, channels: i64) -> WeightSpec {
+    fn product_spec(&self, op: &Op, tensor: &Tensor, channels: i64) -> WeightSpec {
+        let rank = tensor.rank();
         let weights = self.weights;
         let spec = WeightSpec {
             symmetric: weights.symmetric,
@@ -257,7 +265,10 @@ impl Collector<'_> {
             min_real_range: weights.min_real_range,
             ..WeightSpec::new(weights.weight_type)
         };
-        let per_channel = weights.per_channel && !(self.settings.compat && op.is("Conv"));
+        let per_channel = match weights.per_channel {
+            Some(given) => given && !(self.settings.compat && op.is("Conv")),
+            None => self.in_body && spread::spread(tensor, channels) > spread::WORTH_CHANNELS,
+        };
         let axis = weights.axis(&op.op_type, channels);
         let axis = if axis < 0 { axis + rank as i64 } else { axis };
         // A vector has no output channels.
@@ -321,7 +332,7 @@ impl Collector<'_> {
             ..WeightSpec::new(QuantType::Int8)
         };
         let dims = Dims::from_slice(tensor.dims());
-        let (tensor, spec, dims) = if self.weights.per_channel {
+        let (tensor, spec, dims) = if self.weights.per_channel == Some(true) {
             let flat = tensor.reshape([directions.saturating_mul(rows), columns].as_slice());
             let flat = flat.map_err(|e| Skip::because(e.to_string()))?;
             (flat, spec.per_channel(0), Some(dims))

@@ -4,6 +4,7 @@
 //! Both look at the nodes that [`select`] picks. What they leave is a float model with pairs of
 //! QuantizeLinear and DequantizeLinear, which any runtime accepts and `fuse` lowers.
 
+pub(crate) mod fold_quantized_constants;
 pub(crate) mod insert_dynamic_qdq;
 pub(crate) mod quantize_weights;
 
@@ -14,6 +15,7 @@ mod options;
 mod report;
 mod require;
 mod select;
+mod spread;
 mod unfold;
 
 pub(crate) use function::{FUNCTION, FUNCTION_DOMAIN};

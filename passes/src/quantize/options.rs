@@ -29,7 +29,8 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) struct WeightSettings {
     pub(super) weight_type: QuantType,
-    pub(super) per_channel: bool,
+    /// Where it is not given, weights in bodies get scales for channels if they need them.
+    pub(super) per_channel: Option<bool>,
     pub(super) per_channel_axis: Vec<(String, i64)>,
     pub(super) reduce_range: bool,
     pub(super) symmetric: Option<bool>,
@@ -136,7 +137,7 @@ pub(super) const WEIGHT_OPTIONS: &[OptionInfo] = &[
     option(
         "per-channel",
         Bool,
-        "false",
+        "false; in bodies, where it is needed",
         "one scale for each output channel of a weight",
     ),
     option(
@@ -346,7 +347,7 @@ impl WeightSettings {
                 .copied()
                 .collect(),
             weight_type,
-            per_channel: opts.take("per-channel", false)?,
+            per_channel: opts.take("per-channel", None)?,
             per_channel_axis: opts
                 .take::<Option<Vec<(String, i64)>>>("per-channel-axis", None)?
                 .unwrap_or_default(),

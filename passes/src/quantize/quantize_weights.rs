@@ -8,6 +8,10 @@
 //! however many regions; a way back over Constant nodes, Transpose and the like is walked. Other
 //! users of a quantized weight read it dequantized, so that it is stored once.
 //!
+//! Inside bodies a weight gets a scale for each channel, without being asked, where one for all
+//! would not do it justice. Elsewhere too few bits are a warning: there, weights are those of the
+//! quantization tool of ONNX Runtime, bit for bit, and that tool leaves bodies alone.
+//!
 //! Does not fire for weights that are computed, not of float or float16, quantized already, or
 //! not finite; for small tables; and for what the options leave out. Raises the opset where the
 //! quantized form needs it: 12, 13 for more than one scale, 19 for scales of float16.
@@ -15,7 +19,7 @@
 use indexmap::{IndexMap, IndexSet};
 use onnxq_ir::{Graph, Model, NodeId, NodeKind, Op, Type, Value, ValueId, def::Literal};
 use onnxq_pass::{Error, Options, Pass, PassContext, PassError, PassInfo};
-use onnxq_quant::{Granularity, QuantizedWeight, ValueRange, quantize_weight, weight_ranges};
+use onnxq_quant::{Granularity, QuantizedWeight, quantize_weight};
 use onnxq_tensor::{Dims, Tensor};
 use rayon::prelude::*;
 
@@ -24,6 +28,7 @@ use super::{
     options::{Settings, WEIGHT_OPTIONS, WeightSettings},
     report::{self, Row, Status},
     require, select,
+    spread::{LOST, spread},
 };
 
 pub(crate) const INFO: PassInfo = PassInfo {
@@ -57,9 +62,6 @@ struct Codes {
 
 /// Before version 4 of the file format every initializer had to be an input as well.
 const IR_VERSION_OF_INITIALIZERS: i64 = 4;
-
-/// With channels that differ more than this, half of them have no more than 4 codes of 8 bits.
-const LARGEST_SPREAD: f32 = 64.0;
 
 impl Pass for QuantizeWeights {
     fn name(&self) -> &str {
@@ -127,27 +129,13 @@ fn quantize_one(job: &Job) -> Outcome {
     Ok(Codes { weight, spread })
 }
 
-/// How much larger the largest of all elements is than that of the median channel.
-fn spread(weight: &Tensor, axis: i64) -> f32 {
-    let ranges = weight_ranges(weight, Granularity::PerChannel { axis });
-    let largest = |r: &ValueRange| r.hi.max(-r.lo);
-    let mut channels: Vec<f32> = ranges.iter().flatten().map(largest).collect();
-    // Channels of zeros lose nothing.
-    channels.retain(|&c| c > 0.0);
-    channels.sort_unstable_by(f32::total_cmp);
-    match (channels.get(channels.len() / 2), channels.last()) {
-        (Some(median), Some(all)) => all / median,
-        _ => 1.0,
-    }
-}
-
 /// Warns of weights that one scale does not do justice.
 fn warn_of_spread(plan: &Plan, outcomes: &[Outcome], cx: &mut PassContext) {
     let mut wide: Vec<(&str, f32)> = plan
         .jobs()
         .zip(outcomes)
         .filter_map(|(job, outcome)| Some((job.name.as_str(), outcome.as_ref().ok()?.spread)))
-        .filter(|(_, spread)| *spread > LARGEST_SPREAD)
+        .filter(|(_, spread)| *spread > LOST)
         .collect();
     wide.sort_by(|a, b| b.1.total_cmp(&a.1));
     let Some((name, spread)) = wide.first() else {

@@ -60,7 +60,7 @@ pub(super) fn rows(cx: &mut PassContext, rows: &[Row]) {
     for row in rows {
         let (after, result) = match &row.status {
             Status::Quantized => (row.after.to_string(), "quantized".to_owned()),
-            Status::Skipped(reason) => ("-".to_owned(), format!("float: {reason}")),
+            Status::Skipped(reason) => ("-".to_owned(), format!("left: {reason}")),
         };
         let before = match row.before {
             0 => "-".to_owned(),

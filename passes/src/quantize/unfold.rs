@@ -1,34 +1,38 @@
 //! Weights that stand behind operations on constants.
 //!
 //! ```text
-//! Transpose(Reshape(W, shape))     the tensor it always is
+//! Transpose(Reshape(W, shape))                    the tensor it always is
+//! Concat(Slice(W, ...), Slice(W, ...))            so do exporters reorder the gates of an LSTM
 //! ```
 //!
-//! Constant nodes, and what only moves or converts their elements. Constants that more is computed
-//! from are for constant folding, which comes earlier.
+//! Constant nodes, and what only moves or converts their elements: constant folding may have left
+//! such operations, since their results together are larger than what they are computed from.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write};
 
 use onnxq_ir::{Attr, Graph, NodeId, Op, ValueId};
 use onnxq_ops::{EvalContext, EvalError, Value, lookup};
 use onnxq_tensor::Tensor;
 
-/// Operations that a weight may stand behind; operand 0 is the weight.
+/// Operations that a weight may stand behind.
 const MOVES: &[&str] = &[
     "Cast",
+    "Concat",
     "Flatten",
     "Identity",
     "Reshape",
+    "Slice",
+    "Split",
     "Squeeze",
     "Transpose",
     "Unsqueeze",
 ];
 
-/// The longest way back from an operand to a constant.
-const MAX_STEPS: usize = 16;
+/// The most operations between an operand and its constants.
+const MAX_STEPS: usize = 32;
 
-/// Tensors by where they come from and what was done to them, so that a weight used twice, or in
-/// two regions, is one tensor.
+/// Tensors by the expression they come from, so that a weight used twice, or in two regions, is
+/// one tensor.
 #[derive(Default)]
 pub(super) struct Unfolder {
     done: HashMap<String, Option<Tensor>>,
@@ -37,54 +41,86 @@ pub(super) struct Unfolder {
 /// A tensor behind a value.
 pub(super) struct Unfolded {
     pub(super) tensor: Tensor,
-    /// The vertex it comes from: a constant or a Constant node.
+    /// The vertex it comes from, the first if it comes from more: a constant or a Constant node.
     pub(super) source: NodeId,
 }
 
 impl Unfolder {
     /// The tensor that `v` always is.
     pub(super) fn tensor(&mut self, graph: &Graph, v: ValueId, opset: i64) -> Option<Unfolded> {
-        let mut moves = Vec::new();
-        let mut at = v;
-        let base = loop {
-            if let Some(tensor) = literal(graph, at) {
-                break tensor;
-            }
-            let op = graph.op(at.node)?;
-            let moving = op.domain.is_empty() && MOVES.contains(&&*op.op_type);
-            if !moving || moves.len() == MAX_STEPS {
-                return None;
-            }
-            moves.push(at.node);
-            at = graph.operand(at.node, 0)?;
-        };
-        let source = at.node;
-        if moves.is_empty() {
+        if let Some(tensor) = literal(graph, v) {
             return Some(Unfolded {
-                tensor: base,
-                source,
+                tensor,
+                source: v.node,
             });
         }
-        let mut key = format!("{:p} {base:?}", base.bytes().as_ptr());
-        let mut steps = Vec::new();
-        for &n in moves.iter().rev() {
-            let op = graph.op(n)?;
-            let more: Option<Vec<Option<Tensor>>> = graph.operands(n)[1..]
-                .iter()
-                .map(|v| v.map_or(Some(None), |v| literal(graph, v).map(Some)))
-                .collect();
-            let more = more?;
-            let ints = |t: &Option<Tensor>| t.as_ref().and_then(|t| t.to_i64s().ok());
-            let numbers: Vec<_> = more.iter().map(ints).collect();
-            key += &format!(" {} {:?} {numbers:?}", op.op_type, op.attrs);
-            steps.push((op, more));
-        }
-        let apply = || {
-            let apply = |t, (op, more): (&Op, Vec<_>)| evaluate(op, opset, t, more);
-            steps.into_iter().try_fold(base, apply)
-        };
-        let tensor = self.done.entry(key).or_insert_with(apply).clone()?;
+        let mut key = String::new();
+        let mut steps = 0;
+        let source = describe(graph, v, &mut key, &mut steps)?;
+        let evaluate = || evaluate(graph, v, opset);
+        let tensor = self.done.entry(key).or_insert_with(evaluate).clone()?;
         Some(Unfolded { tensor, source })
+    }
+}
+
+/// Writes the expression that `v` is, down to its constants; gives the first of those. `None`
+/// where it is not constant, or too far away.
+///
+/// The recursion is no deeper than [`MAX_STEPS`].
+fn describe(graph: &Graph, v: ValueId, key: &mut String, steps: &mut usize) -> Option<NodeId> {
+    /// What is longer goes by its address.
+    const SHORT: usize = 256;
+    if let Some(tensor) = literal(graph, v) {
+        let bytes = tensor.bytes();
+        let _ = match bytes.len() {
+            0..SHORT => write!(key, "{tensor:?}{bytes:?}"),
+            _ => write!(key, "{tensor:?}{:p}", bytes.as_ptr()),
+        };
+        return Some(v.node);
+    }
+    let op = moving(graph, v)?;
+    *steps += 1;
+    if *steps > MAX_STEPS {
+        return None;
+    }
+    let _ = write!(key, "{}.{}{:?}(", op.op_type, v.result, op.attrs);
+    let mut first = None;
+    for operand in graph.operands(v.node) {
+        if let Some(operand) = operand {
+            let source = describe(graph, operand, key, steps)?;
+            first = first.or(Some(source));
+        }
+        key.push(',');
+    }
+    key.push(')');
+    first
+}
+
+fn moving(graph: &Graph, v: ValueId) -> Option<&Op> {
+    let op = graph.op(v.node)?;
+    (op.domain.is_empty() && MOVES.contains(&&*op.op_type)).then_some(op)
+}
+
+/// Computes an expression that has been described.
+fn evaluate(graph: &Graph, v: ValueId, opset: i64) -> Option<Tensor> {
+    if let Some(tensor) = literal(graph, v) {
+        return Some(tensor);
+    }
+    let op = moving(graph, v)?;
+    let mut operands = Vec::new();
+    for operand in graph.operands(v.node) {
+        operands.push(match operand {
+            Some(operand) => Some(Value::Tensor(evaluate(graph, operand, opset)?)),
+            None => None,
+        });
+    }
+    let no_region = |_: &Graph, _| Err(EvalError::Unsupported("regions".to_owned()));
+    let results = graph.node(v.node).results.len();
+    let cx = EvalContext::new(op, opset, &operands, results, &no_region);
+    let results = lookup("", &op.op_type)?.eval(&cx).ok()?;
+    match results.into_iter().nth(v.result as usize)? {
+        Value::Tensor(t) => Some(t),
+        _ => None,
     }
 }
 
@@ -100,21 +136,6 @@ pub(super) fn literal(graph: &Graph, v: ValueId) -> Option<Tensor> {
         (key, Attr::Ints(v)) if key == "value_ints" => Some(Tensor::vector(v.clone())),
         (key, Attr::Float(x)) if key == "value_float" => Some(Tensor::scalar(*x)),
         (key, Attr::Floats(v)) if key == "value_floats" => Some(Tensor::vector(v.clone())),
-        _ => None,
-    }
-}
-
-fn evaluate(op: &Op, opset: i64, tensor: Tensor, more: Vec<Option<Tensor>>) -> Option<Tensor> {
-    let operator = lookup("", &op.op_type)?;
-    let rest = more.into_iter().map(|t| t.map(Value::Tensor));
-    let operands: Vec<Option<Value>> = [Some(Value::Tensor(tensor))]
-        .into_iter()
-        .chain(rest)
-        .collect();
-    let no_region = |_: &Graph, _| Err(EvalError::Unsupported("regions".to_owned()));
-    let cx = EvalContext::new(op, opset, &operands, 1, &no_region);
-    match operator.eval(&cx).ok()?.into_iter().next()? {
-        Value::Tensor(t) => Some(t),
         _ => None,
     }
 }
