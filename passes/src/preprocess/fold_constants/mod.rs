@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A node is computed where all its operands are constants, or where inference knows its
-//! results: the lengths of static dimensions, and what is computed from them.
+//! results: the lengths of static dimensions, and what is computed from them. Only the types of
+//! the model's inputs are believed, not annotations of inner values.
 //!
 //! Does not fire
 //! - where the result takes more than `max-bytes` and more than the constants that only this node
@@ -26,7 +27,7 @@ mod evaluate;
 
 use std::collections::{HashMap, HashSet};
 
-use onnxq_ir::{Graph, Model, NodeId, ValueId, deep};
+use onnxq_ir::{Graph, Model, NodeId, Type, ValueId, deep};
 use onnxq_ops::infer::{self, GraphFacts};
 use onnxq_pass::{
     OptionInfo, OptionKind, Options, Pass, PassContext, PassError, PassInfo, describe,
@@ -67,7 +68,7 @@ impl Pass for FoldConstants {
         // A node whose size was not known may be known once its operands are constants.
         const ROUNDS: usize = 4;
         for _ in 0..ROUNDS {
-            let facts = infer::analyze(model);
+            let facts = infer::analyze(&without_annotations(model));
             let mut folder = Folder {
                 max_bytes: self.max_bytes,
                 opset: model.opset("").unwrap_or(1),
@@ -90,6 +91,34 @@ impl Pass for FoldConstants {
             }
         }
         Ok(())
+    }
+}
+
+/// The model with types of its inputs only. Annotations of inner values may be stale: a batch that
+/// was 1 when the model was traced, and is a symbol since. A warning is enough elsewhere, but
+/// here the 1 would become part of the model.
+fn without_annotations(model: &Model) -> Model {
+    let mut bare = model.clone();
+    bare.graph.for_each_graph_mut(&mut |graph: &mut Graph| {
+        for n in graph.op_order() {
+            for i in 0..graph.node(n).results.len() {
+                graph.set_type(graph.result(n, i), None);
+            }
+            for region in graph.op_mut(n).into_iter().flat_map(|op| op.regions_mut()) {
+                forget_shapes_of_inputs(region);
+            }
+        }
+    });
+    bare
+}
+
+fn forget_shapes_of_inputs(region: &mut Graph) {
+    for n in region.inputs().to_vec() {
+        let v = region.result(n, 0);
+        let dtype = region.ty(v).and_then(Type::dtype);
+        if region.node(n).is_input() {
+            region.set_type(v, dtype.map(|dtype| Type::tensor(dtype, None)));
+        }
     }
 }
 
