@@ -19,6 +19,7 @@ mod recurrent;
 mod reduction;
 mod resize;
 mod rules;
+mod signal;
 mod values;
 
 static FAMILIES: &[&[&dyn Operator]] = &[
@@ -59,6 +60,7 @@ static FAMILIES: &[&[&dyn Operator]] = &[
     recurrent::OPERATORS,
     reduction::OPERATORS,
     resize::OPERATORS,
+    signal::OPERATORS,
 ];
 
 /// Every operator, family by family.
