@@ -2,6 +2,8 @@
 //!
 //! Floats are calculated in their own type, 16-bit ones in `f32`.
 
+use std::borrow::Cow;
+
 use onnxq_ir as ir;
 use onnxq_tensor::{DType, Dim, Tensor};
 
@@ -85,6 +87,19 @@ pub(super) const NO_UNARY: Unary = Unary {
     old_defaults: &[],
 };
 
+impl Unary {
+    /// The operation, with the defaults of its opset where those were others.
+    fn with_old_defaults<'a>(&self, cx: &EvalContext<'a>) -> Cow<'a, ir::Op> {
+        let mut op = Cow::Borrowed(cx.op());
+        for &(opset, key, value) in self.old_defaults {
+            if cx.opset() < opset && cx.op().attr(key).is_none() {
+                op.to_mut().attrs.insert(key.to_owned(), value.into());
+            }
+        }
+        op
+    }
+}
+
 impl Operator for Unary {
     fn name(&self) -> &'static str {
         self.name
@@ -105,15 +120,16 @@ impl Operator for Unary {
     fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
         let x = cx.tensor(0)?;
         let wide = number::widen(x)?;
+        let op = &*self.with_old_defaults(cx);
         let y = match (wide.dtype(), self.int) {
             (DType::F32, _) => {
                 let mut v = wide.as_slice::<f32>()?.into_owned();
-                (self.f32)(cx.op(), &mut v);
+                (self.f32)(op, &mut v);
                 number::narrow(Tensor::from_vec(x.dims(), v)?, x.dtype())?
             }
             (DType::F64, _) => {
                 let mut v = wide.as_slice::<f64>()?.into_owned();
-                (self.f64)(cx.op(), &mut v);
+                (self.f64)(op, &mut v);
                 Tensor::from_vec(x.dims(), v)?
             }
             (dtype, Some(int)) if dtype.is_int() && !dtype.is_packed() => int(x)?,

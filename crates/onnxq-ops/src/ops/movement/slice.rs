@@ -64,7 +64,7 @@ impl Cut {
         let far = dim.as_const().unwrap_or(NO_DIMENSION);
         let (start, end) = (&within_reach(start), &within_reach(end));
         let zero = Dim::known(0);
-        let clamp = |d: &Dim, low: &Dim, high: &Dim| d.max(low).min(high);
+        let clamp = |d: &Dim, low: &Dim, high: &Dim| d.min(high).max(low);
         let (start, span) = if step > 0 {
             let start = clamp(&from_front(start, dim), &zero, dim);
             let end = if end.provably_ge(far) {
