@@ -7,7 +7,10 @@ mod gemm;
 mod integer;
 mod product;
 
-pub(super) use {gemm::broadcast_to, product::wrapped};
+pub(super) use {
+    gemm::broadcast_to,
+    product::{Stacks, wrapped},
+};
 
 pub(super) static OPERATORS: &[&dyn Operator] = &[
     &einsum::Einsum,

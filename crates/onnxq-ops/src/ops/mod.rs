@@ -20,6 +20,7 @@ mod reduction;
 mod resize;
 mod rules;
 mod signal;
+mod transformer;
 mod values;
 
 static FAMILIES: &[&[&dyn Operator]] = &[
@@ -61,6 +62,7 @@ static FAMILIES: &[&[&dyn Operator]] = &[
     reduction::OPERATORS,
     resize::OPERATORS,
     signal::OPERATORS,
+    transformer::OPERATORS,
 ];
 
 /// Every operator, family by family.

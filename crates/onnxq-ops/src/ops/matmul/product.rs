@@ -143,12 +143,12 @@ pub(super) fn product_shape(a: &[Dim], b: &[Dim]) -> Result<Shape, Unknown> {
 }
 
 /// Two stacks of matrices, and where each product finds its factors.
-pub(super) struct Stacks {
+pub(in crate::ops) struct Stacks {
     /// The dimensions of the result.
-    pub(super) dims: Vec<usize>,
-    pub(super) rows: usize,
-    pub(super) depth: usize,
-    pub(super) columns: usize,
+    pub(in crate::ops) dims: Vec<usize>,
+    pub(in crate::ops) rows: usize,
+    pub(in crate::ops) depth: usize,
+    pub(in crate::ops) columns: usize,
     trans_a: bool,
     trans_b: bool,
     /// Offsets of the factors of each product, in matrices.
@@ -157,7 +157,7 @@ pub(super) struct Stacks {
 
 impl Stacks {
     /// For factors of these dimensions, either transposed in its last two.
-    pub(super) fn of(
+    pub(in crate::ops) fn of(
         a: &[usize],
         b: &[usize],
         trans_a: bool,
@@ -215,7 +215,7 @@ impl Stacks {
     }
 
     /// `alpha` times the products. `a` and `b` are as long as the dimensions they were made for.
-    pub(super) fn multiply<T: LinalgScalar>(&self, a: &[T], b: &[T], alpha: T) -> Vec<T> {
+    pub(in crate::ops) fn multiply<T: LinalgScalar>(&self, a: &[T], b: &[T], alpha: T) -> Vec<T> {
         let (m, k, n) = (self.rows, self.depth, self.columns);
         let mut y = vec![T::zero(); self.pairs.len() * m * n];
         if y.is_empty() || k == 0 {
