@@ -1,7 +1,7 @@
 //! What the test suites share: the outside [`oracle`], the model [`zoo`], [cases](case) in text
-//! with [inputs] to execute them on, what is done to a model under test ([subject]), the
-//! [program] as users run it, files that no [writer](wire) would write, and the distance between
-//! [outputs](metrics).
+//! with [inputs] to execute them on, what is done to a model under test ([subject]), real models
+//! by [stages], the [program] as users run it, files that no [writer](wire) would write, and the
+//! distance between [outputs](metrics).
 
 pub mod case;
 pub mod inputs;
@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod oracle;
 pub mod program;
 mod python;
+pub mod stages;
 pub mod subject;
 pub mod wire;
 pub mod zoo;

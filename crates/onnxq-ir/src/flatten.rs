@@ -37,7 +37,11 @@ fn main_graph(graph: &Graph) -> GraphDef {
     let mut names = Names::default();
     let mut shared = Shared::collect(graph);
     let mut def = Flattener::new(graph, Place::Main, &mut names, &mut shared).run(&[]);
-    for hoisted in shared.constants.into_iter().filter(|h| !h.in_main) {
+    let mut hoisted: Vec<Hoisted> = shared.constants;
+    hoisted.retain(|h| !h.in_main);
+    // As they are ordered once they are unused constants of the main graph.
+    hoisted.sort_by(|a, b| a.name.cmp(&b.name));
+    for hoisted in hoisted {
         def.initializers
             .push(initializer(hoisted.name, hoisted.literal, None));
     }
