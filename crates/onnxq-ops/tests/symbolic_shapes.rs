@@ -79,6 +79,17 @@ static MODELS: &[&str] = &[
             else_branch = else () => (q) { q = Identity (z) }
         >
     }"#,
+    // Values of one name in two graphs are two values.
+    r#"(bool c, float[N] x, float[N] z) => (int64[1, y_p_dim_1] y, int64[1, w_p_dim_1] w) {
+        y = If (c) <
+            then_branch = then () => (p) { p = NonZero (x) },
+            else_branch = else () => (p) { p = NonZero (z) }
+        >
+        w = If (c) <
+            then_branch = then () => (p) { p = NonZero (z) },
+            else_branch = else () => (p) { p = NonZero (x) }
+        >
+    }"#,
     r#"(float[N, 3] x) => (float[N, 3] y, float[5, N, 3] all) <int64 n = {5}> {
         y, all = Loop (n, , x) <
             body = b (int64 i, bool c, float[] v) => (d, w, o) {

@@ -29,6 +29,7 @@ pub struct InferContext<'a> {
     pub(super) region: &'a mut InferRegion<'a>,
     pub(super) regions: Vec<(String, GraphFacts)>,
     pub(super) depth: usize,
+    pub(super) scope: &'a str,
 }
 
 impl<'a> InferContext<'a> {
@@ -134,10 +135,11 @@ impl<'a> InferContext<'a> {
     }
 
     /// A symbol for dimension `axis` of result `i`, which depends on data. Its name derives from
-    /// the result's.
+    /// the result's, and from those of the nodes whose graphs it is in.
     pub fn fresh(&self, i: usize, axis: usize) -> Dim {
+        let scope = self.scope;
         match self.result_names.get(i) {
-            Some(name) if !name.is_empty() => Dim::symbol(&format!("{name}_dim_{axis}")),
+            Some(name) if !name.is_empty() => Dim::symbol(&format!("{scope}{name}_dim_{axis}")),
             _ => Dim::UNKNOWN,
         }
     }

@@ -75,6 +75,7 @@ pub fn analyze(model: &Model) -> GraphFacts {
         calls: 0,
         expansions: &Cell::new(MAX_EXPANSIONS + model.graph.node_count()),
         depth: 0,
+        scope: "",
     };
     let inputs = model
         .graph
@@ -143,6 +144,8 @@ struct Engine<'a> {
     expansions: &'a Cell<usize>,
     /// How many graphs this one is nested in.
     depth: usize,
+    /// What tells symbols in this graph from those in others that have values of the same name.
+    scope: &'a str,
 }
 
 /// Functions that call functions that call functions grow exponentially. So many calls are
@@ -235,6 +238,16 @@ impl Engine<'_> {
         }
     }
 
+    /// The scope of graphs inside the node whose results have these names.
+    fn inner_scope(&self, names: &[&str]) -> String {
+        // Graphs nested very deep share one: the length of all scopes stays linear.
+        const LONGEST: usize = 1024;
+        match names.first() {
+            Some(name) if self.scope.len() < LONGEST => format!("{}{name}_", self.scope),
+            _ => self.scope.to_owned(),
+        }
+    }
+
     /// The facts of the results of `op`, those of its regions, and what is unknown.
     fn op(
         &self,
@@ -254,7 +267,9 @@ impl Engine<'_> {
             };
             self.expansions.set(left);
             let body = bind_attributes(function, op);
+            let scope = self.inner_scope(&names);
             let inner = Engine {
+                scope: &scope,
                 opsets: &function.opsets,
                 calls: self.calls + 1,
                 ..*self
@@ -273,7 +288,12 @@ impl Engine<'_> {
             return (vec![Fact::unknown(); count], vec![], Some(Unknown(reason)));
         };
         let opset = self.opsets.get(&op.domain).copied().unwrap_or(1);
+        let scope = match op.regions().next() {
+            Some(_) => self.inner_scope(&names),
+            None => String::new(),
+        };
         let inner = Engine {
+            scope: &scope,
             depth: self.depth + 1,
             ..*self
         };
@@ -287,6 +307,7 @@ impl Engine<'_> {
             region: &mut region,
             regions: Vec::new(),
             depth: self.depth,
+            scope: self.scope,
         };
         let unknown = operator.infer(&mut cx).err();
         fold(operator, &mut cx);
