@@ -28,7 +28,7 @@ use super::{
     options::{Settings, WEIGHT_OPTIONS, WeightSettings},
     report::{self, Row, Status},
     require, select,
-    spread::{LOST, spread},
+    spread::{Steps, steps},
 };
 
 pub(crate) const INFO: PassInfo = PassInfo {
@@ -55,9 +55,8 @@ type Outcome = Result<Codes, onnxq_quant::Error>;
 /// A weight in codes.
 struct Codes {
     weight: QuantizedWeight,
-    /// How much wider the range of all channels is than that of the median one, where both have
-    /// one scale.
-    spread: f32,
+    /// What one scale leaves of its channels, where it is for all of them.
+    steps: Option<Steps>,
 }
 
 /// Before version 4 of the file format every initializer had to be an input as well.
@@ -91,7 +90,7 @@ impl Pass for QuantizeWeights {
         fail_rows(&plan, &outcomes, &mut rows);
         let done = insert(model, settings, &plan, &outcomes, &mut rows, cx);
         report::rows(cx, &rows);
-        warn_of_spread(&plan, &outcomes, cx);
+        warn_of_lost_channels(&plan, &outcomes, cx);
         report::summary(cx, &rows, done, before, constant_bytes(model));
         Ok(())
     }
@@ -121,33 +120,30 @@ fn quantize(plan: &Plan, cx: &mut PassContext) -> Vec<Outcome> {
 
 fn quantize_one(job: &Job) -> Outcome {
     let weight = quantize_weight(&job.tensor, &job.spec)?;
-    let spread = job
-        .merged_channels
-        .map_or(1.0, |axis| spread(&job.tensor, axis));
     // Not needed again.
     job.tensor.release();
-    Ok(Codes { weight, spread })
+    let steps = job.merged_channels.and_then(|axis| steps(&weight, axis));
+    Ok(Codes { weight, steps })
 }
 
 /// Warns of weights that one scale does not do justice.
-fn warn_of_spread(plan: &Plan, outcomes: &[Outcome], cx: &mut PassContext) {
-    let mut wide: Vec<(&str, f32)> = plan
-        .jobs()
-        .zip(outcomes)
-        .filter_map(|(job, outcome)| Some((job.name.as_str(), outcome.as_ref().ok()?.spread)))
-        .filter(|(_, spread)| *spread > LOST)
+fn warn_of_lost_channels(plan: &Plan, outcomes: &[Outcome], cx: &mut PassContext) {
+    let steps = |outcome: &Outcome| outcome.as_ref().ok()?.steps.filter(|s| s.are_lost());
+    let jobs = plan.jobs().zip(outcomes);
+    let lost: Vec<(&Job, Steps)> = jobs
+        .filter_map(|(job, outcome)| Some((job, steps(outcome)?)))
         .collect();
-    wide.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let Some((name, spread)) = wide.first() else {
+    let Some((job, Steps { median, all })) = lost.first() else {
         return;
     };
-    let more = match wide.len() - 1 {
+    let more = match lost.len() - 1 {
         0 => String::new(),
-        more => format!(", and {more} more"),
+        more => format!(" and {more} more"),
     };
     cx.warning(format_args!(
-        "most channels of weight `{name}`{more} are lost: with one scale for all, the median one \
-         has a range {spread:.0} times narrower than that of all; `per-channel` keeps them"
+        "one scale for all channels of weight `{}`{more} leaves half of them at most {median} of \
+         {all} steps: try `per-channel`",
+        job.name
     ));
 }
 
