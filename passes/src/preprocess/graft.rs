@@ -1,7 +1,7 @@
 //! Moves the nodes of one graph into another: the body of a function in the place of a call, a
 //! branch in the place of its `If`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use onnxq_ir::{Graph, NodeId, NodeKind, Operands, ValueId};
 
@@ -9,12 +9,20 @@ use onnxq_ir::{Graph, NodeId, NodeKind, Operands, ValueId};
 pub(super) struct Graft<'a> {
     /// What stands for each input of the body; `None` for one that is left out.
     pub(super) inputs: &'a [Option<ValueId>],
-    /// New names of nodes and values.
-    pub(super) rename: &'a dyn Fn(&str) -> String,
+    /// New names.
+    pub(super) rename: &'a dyn Fn(Named, &str) -> String,
     /// Whether a constant that belongs to the outermost graph still does: not if it is now in it.
     pub(super) keep_sunk: bool,
     /// Whether to bring the types along.
     pub(super) keep_types: bool,
+}
+
+/// What has a name.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Named {
+    Node,
+    Constant,
+    Result,
 }
 
 /// What came over.
@@ -81,9 +89,13 @@ impl Graft<'_> {
         let node = body.node_mut(n);
         let extra = node.extra.take();
         let mut results = std::mem::take(&mut node.results);
+        let named = match node.kind {
+            NodeKind::Constant(_) => Named::Constant,
+            _ => Named::Result,
+        };
         for value in &mut results {
             if !value.name.is_empty() {
-                value.name = (self.rename)(&value.name);
+                value.name = (self.rename)(named, &value.name);
             }
             value.ty = value.ty.take().filter(|_| self.keep_types);
         }
@@ -93,7 +105,7 @@ impl Graft<'_> {
                 leave_out_captures(&mut op, operands);
                 let name = match node.name.as_str() {
                     "" => String::new(),
-                    name => (self.rename)(name),
+                    name => (self.rename)(Named::Node, name),
                 };
                 graph.add_node(name, op, operands, results)
             }
@@ -155,5 +167,35 @@ pub(super) fn release(graph: &mut Graph, n: NodeId) {
         let operands = graph.operands(n);
         graph.set_operands(n, &[]);
         pending.extend(operands.into_iter().flatten().map(|v| v.node));
+    }
+}
+
+/// The names of a graph's values. Nodes and constants may share names with others, but what is
+/// inferred of a result's dimensions is told apart by its name.
+#[derive(Default)]
+pub(super) struct Names {
+    taken: HashSet<String>,
+    /// The last number tried for a name, so that many equal names stay linear.
+    last: HashMap<String, usize>,
+}
+
+impl Names {
+    pub(super) fn of(graph: &Graph) -> Names {
+        let results = graph.node_ids().flat_map(|n| &graph.node(n).results);
+        Names {
+            taken: results.map(|v| v.name.clone()).collect(),
+            last: HashMap::new(),
+        }
+    }
+
+    /// `name`, or with a number where that is taken.
+    pub(super) fn unique(&mut self, name: &str) -> String {
+        let mut unique = name.to_owned();
+        while !self.taken.insert(unique.clone()) {
+            let last = self.last.entry(name.to_owned()).or_default();
+            *last += 1;
+            unique = format!("{name}_{last}");
+        }
+        unique
     }
 }

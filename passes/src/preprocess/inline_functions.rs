@@ -12,7 +12,7 @@
 //! Calls in regions and in bodies of other functions are replaced too. A body of an earlier opset
 //! is brought to that of the model, with the types of the call; the model is brought to that of a
 //! body of a later one. Values take the names of the call's results, inner ones
-//! `<call>_<inner name>`.
+//! `<first result>_<inner name>`.
 //!
 //! Does not fire, and warns, where
 //! - the function is named in `keep`: what computes quantization parameters is known by its name;
@@ -387,15 +387,13 @@ fn replace_call(
     body: Graph,
     operands: &[Option<ValueId>],
 ) -> Vec<NodeId> {
+    // Names of values are unique where those of nodes need not be.
     let node = graph.node(n);
-    let first = node.results.first().map_or("", |v| v.name.as_str());
-    let call = match node.name.as_str() {
-        "" => first.to_owned(),
-        name => name.to_owned(),
-    };
+    let first = node.results.iter().find(|v| !v.name.is_empty());
+    let call = first.map_or(node.name.as_str(), |v| &v.name).to_owned();
     let grafted = Graft {
         inputs: operands,
-        rename: &|inner: &str| format!("{call}_{inner}"),
+        rename: &|_, inner: &str| format!("{call}_{inner}"),
         keep_sunk: true,
         // Those in a function hold for any call.
         keep_types: false,

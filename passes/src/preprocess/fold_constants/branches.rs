@@ -1,13 +1,13 @@
 //! `If` with a constant condition: the nodes of the branch that is taken.
 
-use std::collections::HashSet;
+use std::{cell::RefCell, collections::HashSet};
 
 use onnxq_ir::{Attr, Graph, NodeId, ValueId};
 use onnxq_ops::infer::GraphFacts;
 use onnxq_pass::describe;
 
 use super::{Folder, Known};
-use crate::preprocess::graft::{Graft, release};
+use crate::preprocess::graft::{Graft, Named, Names, release};
 
 /// The nodes that came, each with what it was in the branch, and what is known of the branch.
 type Branch<'a> = (Vec<(NodeId, NodeId)>, Option<&'a GraphFacts>);
@@ -50,9 +50,13 @@ impl Folder<'_> {
             return None;
         };
         let operands = graph.operands(n);
+        let names = known.names.get_or_init(|| RefCell::new(Names::of(graph)));
         let grafted = Graft {
             inputs: &operands[operands.len().saturating_sub(captures)..],
-            rename: &str::to_owned,
+            rename: &|named, name| match named {
+                Named::Result => names.borrow_mut().unique(name),
+                Named::Node | Named::Constant => name.to_owned(),
+            },
             keep_sunk: !known.around.is_main,
             keep_types: true,
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! y = Transpose(W)                        =>   y, a constant
 //! n = Gather(Shape(x), 1), x[N, 3, 8]     =>   n = 3
+//! Reshape(x, Concat(Shape(x)[0], 12))     =>   Reshape(x, {0, 12})
 //! y = If(true) <then_branch, ...>         =>   the nodes of then_branch
 //! ```
 //!
@@ -24,8 +25,12 @@
 
 mod branches;
 mod evaluate;
+mod target;
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::{HashMap, HashSet},
+};
 
 use onnxq_ir::{Graph, Model, NodeId, Type, ValueId, deep};
 use onnxq_ops::infer::{self, GraphFacts};
@@ -34,7 +39,10 @@ use onnxq_pass::{
 };
 use onnxq_tensor::Tensor;
 
-use super::{graft::release, share_equal_initializers::share_identical};
+use super::{
+    graft::{Names, release},
+    share_equal_initializers::share_identical,
+};
 use evaluate::Verdict;
 
 pub(crate) const INFO: PassInfo = PassInfo {
@@ -159,6 +167,8 @@ struct Known<'a> {
     overridable: HashSet<NodeId>,
     /// Where nodes that came from a branch were, to find what is known of them.
     origin: HashMap<NodeId, (&'a GraphFacts, NodeId)>,
+    /// The names of its values, once a branch came.
+    names: OnceCell<RefCell<Names>>,
 }
 
 impl<'a> Known<'a> {
@@ -194,6 +204,7 @@ impl Folder<'_> {
             around,
             overridable,
             origin: HashMap::new(),
+            names: OnceCell::new(),
         };
         let mut pending = graph.op_order();
         pending.reverse();
@@ -216,7 +227,7 @@ impl Folder<'_> {
             match self.evaluate(graph, n, &known) {
                 Verdict::Known(tensors) => self.replace(graph, n, tensors),
                 Verdict::Unsized => self.unsized_ = true,
-                Verdict::Stays => {}
+                Verdict::Stays => self.fold_target(graph, n, &known),
             }
             if graph.op(n).is_some_and(|op| op.regions().next().is_some()) {
                 self.regions(graph, n, &known);
