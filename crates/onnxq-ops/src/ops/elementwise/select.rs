@@ -98,7 +98,12 @@ impl Operator for Dropout {
     }
 
     fn infer(&self, cx: &mut InferContext<'_>) -> Result<(), Unknown> {
-        cx.set(0, cx.fact(0)?.clone());
+        let trains = cx.opset() >= 12 && cx.has(2) && cx.ints(2).ok().as_deref() != Some(&[0]);
+        if trains {
+            cx.set_type(0, cx.ty(0)?.clone());
+        } else {
+            cx.set(0, cx.fact(0)?.clone());
+        }
         if cx.opset() >= 10 {
             cx.set_dtype(1, DType::Bool);
             cx.set_tensor(1, DType::Bool, cx.shape(0)?.clone());
