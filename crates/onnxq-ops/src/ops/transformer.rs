@@ -1,10 +1,12 @@
-//! Pieces of transformers as one operator each, of ONNX Runtime's domain `com.microsoft`: what its
-//! optimizer fuses, and the quantized forms of that.
+//! Pieces of transformers as one operator each: those of the standard domain, and those of ONNX
+//! Runtime's `com.microsoft`, which its optimizer fuses, with their quantized forms.
 
 use crate::Operator;
 
 mod attention;
 mod embedding;
+mod rotary;
+mod scaled;
 mod skip;
 
 pub(super) static OPERATORS: &[&dyn Operator] = &[
@@ -12,6 +14,8 @@ pub(super) static OPERATORS: &[&dyn Operator] = &[
     &attention::QAttention,
     &embedding::EmbedLayerNormalization,
     &embedding::QEmbedLayerNormalization,
+    &rotary::RotaryEmbedding,
+    &scaled::ScaledAttention,
     &skip::SkipLayerNormalization {
         name: "SkipLayerNormalization",
         simplified: false,
