@@ -48,7 +48,7 @@ impl Operator for RotaryEmbedding {
             return Err(cx.invalid(format!("{turned} of {size} elements turned")));
         }
         let (cos, sin) = (cx.tensor(1)?, cx.tensor(2)?);
-        let rows = if half == 0 { 0 } else { cos.len() / half };
+        let rows = cos.len().checked_div(half).unwrap_or(0);
         if cos.dims() != sin.dims() || cos.dims().last() != Some(&half) {
             return Err(cx.invalid(format!("tables of {:?} and {:?}", cos.dims(), sin.dims())));
         }
