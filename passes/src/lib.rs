@@ -24,6 +24,11 @@ pub const PASSES: &[PassInfo] = &[
     preprocess::eliminate_identities::INFO,
     preprocess::eliminate_common_subexpressions::INFO,
     preprocess::share_equal_initializers::INFO,
+    preprocess::fuse_pad::INFO,
+    preprocess::fuse_conv_bn::INFO,
+    preprocess::fuse_matmul_add::INFO,
+    preprocess::fuse_conv_mul_add::INFO,
+    preprocess::fuse_bn_conv::INFO,
     // quantize
     quantize::fold_quantized_constants::INFO,
     quantize::quantize_weights::INFO,
@@ -63,11 +68,14 @@ pub const PIPELINES: &[PipelineInfo] = &[
 /// - Dropping what does nothing lets more be constant (a `CastLike` of a constant), folding makes
 ///   shapes constant, by which more does nothing: hence it comes before and after.
 /// - Common subexpressions are found by operands, so equal constants are shared before.
+/// - Arithmetic is fused where operands and types are final. Of what could go into the operator
+///   before or behind it, the one before comes first: it has no conditions on padding.
 /// - Types at the end are those of what is left.
 const PREPROCESS: &str = "inline-functions,constants-to-initializers,\
     infer-shapes,upgrade-opset,infer-shapes,\
     eliminate-identities,fold-constants,infer-shapes,eliminate-identities,\
     share-equal-initializers,eliminate-common-subexpressions,\
+    fuse-pad,fuse-conv-bn,fuse-matmul-add,fuse-conv-mul-add,fuse-bn-conv,\
     infer-shapes";
 
 /// Weights first: what is multiplied with one in codes is quantized after it.
