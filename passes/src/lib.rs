@@ -29,6 +29,8 @@ pub const PASSES: &[PassInfo] = &[
     preprocess::fuse_matmul_add::INFO,
     preprocess::fuse_conv_mul_add::INFO,
     preprocess::fuse_bn_conv::INFO,
+    preprocess::recognize_gelu::INFO,
+    preprocess::recognize_normalization::INFO,
     // quantize
     quantize::fold_quantized_constants::INFO,
     quantize::quantize_weights::INFO,
@@ -68,6 +70,7 @@ pub const PIPELINES: &[PipelineInfo] = &[
 /// - Dropping what does nothing lets more be constant (a `CastLike` of a constant), folding makes
 ///   shapes constant, by which more does nothing: hence it comes before and after.
 /// - Common subexpressions are found by operands, so equal constants are shared before.
+/// - Decomposed operators are recognized before arithmetic is fused into what is around them.
 /// - Arithmetic is fused where operands and types are final. Of what could go into the operator
 ///   before or behind it, the one before comes first: it has no conditions on padding.
 /// - Types at the end are those of what is left.
@@ -75,6 +78,7 @@ const PREPROCESS: &str = "inline-functions,constants-to-initializers,\
     infer-shapes,upgrade-opset,infer-shapes,\
     eliminate-identities,fold-constants,infer-shapes,eliminate-identities,\
     share-equal-initializers,eliminate-common-subexpressions,\
+    recognize-gelu,recognize-normalization,\
     fuse-pad,fuse-conv-bn,fuse-matmul-add,fuse-conv-mul-add,fuse-bn-conv,\
     infer-shapes";
 
