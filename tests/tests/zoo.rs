@@ -59,10 +59,6 @@ const NOISIER: &[(&str, f64, &str)] = &[
     ),
 ];
 
-/// Models that ONNX Runtime breaks by itself when it optimizes them, whose nodes are run as they
-/// are: its propagation of Q/DQ makes a QuantizeLinear of the wrong type, from opset 21 on.
-const UNOPTIMIZED: &[&str] = &["tract_qlstm"];
-
 /// How much our noise may exceed that of the reference tool, in dB.
 const MARGIN: f64 = 0.5;
 
@@ -106,13 +102,9 @@ fn check(stage: &Stage) -> Result<(), String> {
 }
 
 /// The outputs by ONNX Runtime.
-fn run(model: &Stages, stage: &Stage, inputs: &Tensors) -> Result<Tensors, String> {
-    let level = match UNOPTIMIZED.contains(&model.name.as_str()) {
-        true => Level::Basic,
-        false => Level::All,
-    };
+fn run(stage: &Stage, inputs: &Tensors) -> Result<Tensors, String> {
     oracle()
-        .run(&stage.path, inputs, level)
+        .run(&stage.path, inputs, Level::All)
         .map_err(|e| e.to_string())
 }
 
@@ -127,7 +119,7 @@ fn preprocess(model: &Stages) -> Result<(), String> {
     let Some(io) = model.io()? else {
         return load(stage);
     };
-    let outputs = run(model, stage, &io.inputs)?;
+    let outputs = run(stage, &io.inputs)?;
     check_outputs(&io.outputs, &outputs, Allowed::relative(1e-4))
 }
 
@@ -137,7 +129,7 @@ fn quantize(model: &Stages) -> Result<(), String> {
     let Some(io) = model.io()? else {
         return load(stage);
     };
-    let outputs = run(model, stage, &io.inputs)?;
+    let outputs = run(stage, &io.inputs)?;
     for (name, expected) in &io.outputs {
         let got = outputs
             .get(name)
@@ -218,7 +210,7 @@ fn table(model: &Stages) -> Result<(), String> {
         row(&format!("  {name}"), [0, 1, 2].map(count));
     }
     if let Some(io) = model.io()? {
-        let outputs = run(model, stages[2], &io.inputs)?;
+        let outputs = run(stages[2], &io.inputs)?;
         text.push_str("\nsignal to noise after quantization\n");
         let recorded = recorded(&model.name);
         for (name, expected) in &io.outputs {

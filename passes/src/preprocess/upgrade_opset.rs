@@ -7,6 +7,10 @@
 //! Where nodes cannot be brought to the target a warning names all of them, and the model goes to
 //! the latest opset that every node can be brought to. It is an error if that is below 12.
 //!
+//! A model that is quantized already goes to 20 unless a target is given. From 21 on ONNX Runtime
+//! (1.31 at least) refuses to load some of them: where it moves a DequantizeLinear of `int8` behind
+//! a Transpose, it makes a QuantizeLinear of another type than its zero point.
+//!
 //! The version of the file format is raised to the one that came out with the opset. No import is
 //! added.
 
@@ -23,7 +27,7 @@ pub(crate) const INFO: PassInfo = PassInfo {
         name: "target",
         kind: OptionKind::Int,
         default: "21",
-        help: "the opset of the standard domain; 12 at least",
+        help: "the opset of the standard domain; 12 at least (20 if already quantized)",
     }],
     build,
 };
@@ -32,18 +36,25 @@ pub(crate) const INFO: PassInfo = PassInfo {
 /// are missing.
 const LOWEST: i64 = 12;
 
+/// What ONNX Runtime loads with any Q/DQ, whatever moves them.
+const QUANTIZED: i64 = 20;
+
 fn build(opts: &mut Options) -> Result<Box<dyn Pass>, onnxq_pass::Error> {
+    let given = opts.is_given("target");
     let target = opts.take("target", 21)?;
     if !(1..=1000).contains(&target) {
         return Err(opts.invalid("target", "an opset version"));
     }
     Ok(Box::new(UpgradeOpset {
         target: target.max(LOWEST),
+        given,
     }))
 }
 
 struct UpgradeOpset {
     target: i64,
+    /// Whether somebody asked for this target.
+    given: bool,
 }
 
 impl Pass for UpgradeOpset {
@@ -52,22 +63,26 @@ impl Pass for UpgradeOpset {
     }
 
     fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
-        let from = |opset: Option<i64>| opset.is_some_and(|v| v < self.target);
+        let target = match !self.given && is_quantized(model) {
+            true => QUANTIZED,
+            false => self.target,
+        };
+        let from = |opset: Option<i64>| opset.is_some_and(|v| v < target);
         let behind = from(model.opset(""))
             || model
                 .functions
                 .values()
                 .any(|f| from(f.opsets.get("").copied()));
-        if !behind || !cx.begin_rewrite("upgrade-opset", format_args!("opset {}", self.target)) {
+        if !behind || !cx.begin_rewrite("upgrade-opset", format_args!("opset {}", target)) {
             return Ok(());
         }
         unlist_initializers(model, cx);
         forget_unused(model);
-        let Err(obstacles) = upgrade::upgrade(model, self.target) else {
+        let Err(obstacles) = upgrade::upgrade(model, target) else {
             return Ok(());
         };
         let lowest = model.opset("").unwrap_or(LOWEST).max(LOWEST);
-        let mut nearest = (self.target - 1).max(lowest);
+        let mut nearest = (target - 1).max(lowest);
         while let Err(in_the_way) = upgrade::upgrade(model, nearest) {
             if nearest <= lowest {
                 return Err(PassError::new(format_args!(
@@ -82,11 +97,19 @@ impl Pass for UpgradeOpset {
         }
         cx.warning(format_args!(
             "the model stays at opset {nearest} instead of {}: {}",
-            self.target,
+            target,
             list(&obstacles)
         ));
         Ok(())
     }
+}
+
+fn is_quantized(model: &Model) -> bool {
+    let mut found = false;
+    model.for_each_graph(|graph| {
+        found |= graph.node_ids().any(|n| graph.is(n, "DequantizeLinear"));
+    });
+    found
 }
 
 /// Takes the types from results without uses: some change with the opset (the mask of a
