@@ -1,6 +1,6 @@
 //! Whether a node can be computed, and its results.
 
-use onnxq_ir::{Graph, NodeId, Op, ValueId};
+use onnxq_ir::{Graph, NodeId, Op, Use, ValueId};
 use onnxq_ops::{EvalContext, EvalError, Value, lookup};
 use onnxq_pass::describe;
 use onnxq_tensor::Tensor;
@@ -102,6 +102,9 @@ impl Folder<'_> {
         if size <= self.max_bytes {
             return true;
         }
+        if size <= PARAMETER_BYTES && is_parameter(graph, n) {
+            return true;
+        }
         let freed = bytes_freed(graph, n);
         if size > freed && self.cx.is_verbose() {
             let at = describe(graph, n);
@@ -111,6 +114,21 @@ impl Folder<'_> {
         }
         size <= freed
     }
+}
+
+/// One number for each of 4096 channels.
+const PARAMETER_BYTES: usize = 16 << 10;
+
+/// Whether `n` repeats numbers for the parameters of normalizations and biases of convolutions,
+/// only: exporters spell out defaults so, and folding BatchNormalization does away with them.
+fn is_parameter(graph: &Graph, n: NodeId) -> bool {
+    let is_parameter = |u: &Use| {
+        let normalizes = graph.is(u.node, "BatchNormalization");
+        let convolves = graph.is(u.node, "Conv") || graph.is(u.node, "ConvTranspose");
+        (normalizes && u.operand >= 1) || (convolves && u.operand == 2)
+    };
+    let uses = graph.uses(graph.result(n, 0));
+    graph.is(n, "Expand") && !uses.is_empty() && uses.iter().all(is_parameter)
 }
 
 /// The results, if inference knows all that are used.
