@@ -136,6 +136,64 @@ impl Buffer {
     }
 }
 
+/// Memory for the elements of a large tensor, to be filled: zeros at first.
+///
+/// It lies on huge pages where the system has them. Half the time of making a hundred megabytes
+/// of new weights goes into getting the memory for them page by page otherwise.
+pub struct BufferMut {
+    memory: Memory,
+    len: usize,
+}
+
+enum Memory {
+    Heap(Vec<u64>),
+    Mapped(memmap2::MmapMut),
+}
+
+impl BufferMut {
+    /// From this size on memory is mapped: a huge page.
+    const LARGE: usize = 2 << 20;
+
+    /// `len` zeros, aligned for every element type.
+    pub fn zeroed(len: usize) -> BufferMut {
+        let map = (len >= BufferMut::LARGE).then(|| memmap2::MmapMut::map_anon(len).ok());
+        let memory = match map.flatten() {
+            Some(map) => {
+                // Small pages do as well.
+                #[cfg(target_os = "linux")]
+                let _ = map.advise(memmap2::Advice::HugePage);
+                Memory::Mapped(map)
+            }
+            None => Memory::Heap(vec![0; len.div_ceil(8)]),
+        };
+        BufferMut { memory, len }
+    }
+
+    /// The elements, to be filled. There must be a whole number of them.
+    pub fn elements_mut<T: crate::Element>(&mut self) -> &mut [T] {
+        let bytes: &mut [u8] = match &mut self.memory {
+            Memory::Heap(words) => &mut bytemuck::cast_slice_mut(words)[..self.len],
+            Memory::Mapped(map) => map,
+        };
+        bytemuck::cast_slice_mut(bytes)
+    }
+}
+
+impl AsRef<[u8]> for BufferMut {
+    fn as_ref(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Heap(words) => &bytemuck::cast_slice(words)[..self.len],
+            Memory::Mapped(map) => map,
+        }
+    }
+}
+
+impl From<BufferMut> for Buffer {
+    fn from(memory: BufferMut) -> Buffer {
+        Buffer::from(Bytes::from_owner(memory))
+    }
+}
+
 impl Deref for Buffer {
     type Target = [u8];
 

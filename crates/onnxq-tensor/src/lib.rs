@@ -12,7 +12,7 @@ mod dtype;
 pub mod narrow;
 mod tensor;
 
-pub use buffer::{Buffer, MappedFile};
+pub use buffer::{Buffer, BufferMut, MappedFile};
 pub use bytes::Bytes;
 pub use dim::{Dim, Shape};
 pub use dtype::{DType, Element};

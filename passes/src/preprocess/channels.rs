@@ -5,7 +5,7 @@
 //! not finite is no result.
 
 use half::{bf16, f16};
-use onnxq_tensor::{DType, Element, Tensor};
+use onnxq_tensor::{Buffer, BufferMut, DType, Element, Tensor};
 
 /// `y[c] = scale[c] * x[c] + shift[c]`
 #[derive(Clone, Debug, PartialEq)]
@@ -100,26 +100,32 @@ pub(super) fn vector(dtype: DType, values: &[f64]) -> Option<Tensor> {
 }
 
 fn scaled_as<T: Real>(weight: &Tensor, layout: Layout, scale: &[f64]) -> Option<Tensor> {
-    let mut out: Vec<T> = Vec::with_capacity(weight.len());
+    let mut memory = BufferMut::zeroed(weight.len() * size_of::<T>());
+    let mut out: &mut [T] = memory.elements_mut();
     let row = layout.width * layout.inner * size_of::<T>();
     for (a, row) in weight.bytes().chunks_exact(row).enumerate() {
-        let start = out.len();
+        let (now, later) = out.split_at_mut(layout.width * layout.inner);
         let scale = &scale[layout.row(a)];
+        let blocks = row.chunks_exact(layout.inner * size_of::<T>());
         if layout.inner == 1 {
-            out.extend(elements::<T>(row).zip(scale).map(|(w, &k)| T::round(w * k)));
+            for ((to, w), &k) in now.iter_mut().zip(elements::<T>(row)).zip(scale) {
+                *to = T::round(w * k);
+            }
         } else {
-            let blocks = row.chunks_exact(layout.inner * size_of::<T>());
-            for (block, &k) in blocks.zip(scale) {
-                out.extend(elements::<T>(block).map(|w| T::round(w * k)));
+            for ((to, block), &k) in now.chunks_exact_mut(layout.inner).zip(blocks).zip(scale) {
+                for (to, w) in to.iter_mut().zip(elements::<T>(block)) {
+                    *to = T::round(w * k);
+                }
             }
         }
-        if !all_finite(&out[start..]) {
+        if !all_finite(now) {
             return None;
         }
+        out = later;
     }
     // Both are read again only if something else uses the weight.
     weight.release();
-    Tensor::from_vec(weight.dims(), out).ok()
+    Tensor::new(T::DTYPE, weight.dims(), Buffer::from(memory)).ok()
 }
 
 fn sums_as<T: Real>(weight: &Tensor, input: Layout, output: Layout, factors: &[f64]) -> Vec<f64> {

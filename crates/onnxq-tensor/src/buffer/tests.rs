@@ -84,3 +84,17 @@ fn vectors_are_taken_without_a_copy() {
     let equal = Buffer::from(buffer.to_vec());
     assert!(equal == buffer && !equal.same(&buffer));
 }
+
+#[test]
+fn memory_to_fill_is_zero_and_keeps_what_is_written() {
+    for len in [0, 12, 3 << 20] {
+        let mut memory = BufferMut::zeroed(len);
+        assert!(memory.elements_mut::<f32>().iter().all(|&v| v == 0.0));
+        if let Some(last) = memory.elements_mut::<f32>().last_mut() {
+            *last = 1.5;
+        }
+        let buffer = Buffer::from(memory);
+        assert_eq!(buffer.len(), len);
+        assert!(len == 0 || buffer[len - 4..] == 1.5f32.to_le_bytes());
+    }
+}
