@@ -13,6 +13,8 @@ mod fuse;
 mod preprocess;
 mod quantize;
 
+pub use quantize::{Calibrate, RangeRequest, RangeSource};
+
 /// Every pass.
 pub const PASSES: &[PassInfo] = &[
     // preprocess

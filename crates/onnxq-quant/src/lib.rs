@@ -5,7 +5,7 @@
 //! takes ([`dynamic`]). Results equal those of `onnxruntime.quantization` 1.31 bit for bit for
 //! the same ranges, except where a function says why it differs.
 //!
-//! *Invariant*: nothing here knows of graphs, operators or names of tensors, and no result
+//! *Invariant*: nothing here knows of graphs or operators, and no result
 //! depends on the machine, on alignment or on how the work is cut into pieces.
 
 mod bias;
@@ -17,8 +17,10 @@ mod float8;
 mod floats;
 mod granularity;
 mod lstm;
+mod method;
 mod params;
 mod qtype;
+mod ranges;
 mod weights;
 
 pub use bias::{QuantizedBias, adjust_weight_scale, quantize_bias};
@@ -27,8 +29,10 @@ pub use float8::{f8e4m3fn_to_f32, f32_to_f8e4m3fn, float8_scale, standard_deviat
 pub use floats::FloatType;
 pub use granularity::Granularity;
 pub use lstm::quantize_lstm_weight;
+pub use method::{CalibrationSpec, Method};
 pub use params::{ParamSpec, Params, ValueRange, scale_tensor, zero_point_tensor};
 pub use qtype::{QRange, QuantType};
+pub use ranges::{Ranges, TensorRange};
 pub use weights::{
     QuantizedWeight, WeightSpec, dequantize, quantize_weight, quantize_weight_in_ranges,
     quantize_with, weight_ranges,

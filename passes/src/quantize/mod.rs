@@ -15,7 +15,10 @@ mod options;
 mod report;
 mod require;
 mod select;
+mod source;
 mod spread;
 mod unfold;
+
+pub use source::{Calibrate, RangeRequest, RangeSource};
 
 pub(crate) use function::{FUNCTION, FUNCTION_DOMAIN};
