@@ -42,6 +42,12 @@ pub enum Error {
     LstmShape(Vec<usize>),
     #[error("a bias of shape {bias:?} does not fit {channels} channels in its last dimension")]
     BiasShape { bias: Vec<usize>, channels: usize },
+    #[error("{value} is not a valid {what}")]
+    Method { what: &'static str, value: f64 },
+    #[error("the observations cannot be merged: {0}")]
+    Merge(&'static str),
+    #[error("{0}")]
+    Table(String),
     #[error(transparent)]
     Tensor(#[from] TensorError),
 }

@@ -111,6 +111,14 @@ impl<'a> Floats<'a> {
         })
     }
 
+    pub(crate) fn of_slice(values: &'a [f32]) -> Floats<'a> {
+        Floats {
+            float: FloatType::F32,
+            bytes: bytemuck::cast_slice(values),
+            aligned: Some(values),
+        }
+    }
+
     /// The elements of `span`, at most [`BLOCK`] of them.
     pub(crate) fn load<'s>(&'s self, span: Range<usize>, scratch: &'s mut Scratch) -> &'s [f32] {
         if let Some(values) = self.aligned {

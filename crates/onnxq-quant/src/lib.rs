@@ -2,7 +2,7 @@
 //!
 //! From a range of reals to a scale and a zero point ([`ParamSpec`]), from floats to codes
 //! ([`quantize_weight`], [`quantize_bias`], [`data`]), and the forms that run-time quantization
-//! takes ([`dynamic`]). Results equal those of `onnxruntime.quantization` 1.31 bit for bit for
+//! takes ([`dynamic`]). Ranges come from [observers](TensorObserver) or from [`tables`]. Results equal those of `onnxruntime.quantization` 1.31 bit for bit for
 //! the same ranges, except where a function says why it differs.
 //!
 //! *Invariant*: nothing here knows of graphs or operators, and no result
@@ -18,9 +18,11 @@ mod floats;
 mod granularity;
 mod lstm;
 mod method;
+mod observe;
 mod params;
 mod qtype;
 mod ranges;
+pub mod tables;
 mod weights;
 
 pub use bias::{QuantizedBias, adjust_weight_scale, quantize_bias};
@@ -30,6 +32,7 @@ pub use floats::FloatType;
 pub use granularity::Granularity;
 pub use lstm::quantize_lstm_weight;
 pub use method::{CalibrationSpec, Method};
+pub use observe::{Observers, TensorObserver};
 pub use params::{ParamSpec, Params, ValueRange, scale_tensor, zero_point_tensor};
 pub use qtype::{QRange, QuantType};
 pub use ranges::{Ranges, TensorRange};

@@ -209,7 +209,8 @@ pub(crate) fn read_scales(scale: &Tensor) -> Result<Vec<f32>> {
     }
 }
 
-fn scan(floats: &Floats<'_>, layout: &Layout) -> Result<Vec<ValueRange>> {
+/// The range of the values of each group. The first NaN or infinity is an error.
+pub(crate) fn scan(floats: &Floats<'_>, layout: &Layout) -> Result<Vec<ValueRange>> {
     let mut lo = vec![f32::INFINITY; layout.groups];
     let mut hi = vec![f32::NEG_INFINITY; layout.groups];
     let mut buffer = scratch();

@@ -1,0 +1,5 @@
+//! Ranges in files.
+
+mod json;
+
+pub use json::RangeTable;
