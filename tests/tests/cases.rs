@@ -13,6 +13,8 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use onnxq_ir::{Model, text};
 use onnxq_pass::PassContext;
+use onnxq_passes::RangeSource;
+use onnxq_quant::{TensorRange, ValueRange};
 use onnxq_tests::{
     case::{Allowed, Case, cases, snapshots},
     inputs::generate,
@@ -79,9 +81,17 @@ fn run(name: &str, source: &str) -> Result<(), String> {
     assert_snapshot(name, &outcome)
 }
 
+/// With the ranges of the case, where it has any.
 fn context(case: &Case) -> PassContext {
-    let _ = &case.ranges;
-    PassContext::new()
+    let mut context = PassContext::new();
+    if !case.ranges.is_empty() {
+        let range = |(name, &[lo, hi]): (&String, &[f32; 2])| {
+            let range = TensorRange::Tensor(ValueRange::new(lo, hi));
+            (name.clone(), range)
+        };
+        context.provide(RangeSource::Table(case.ranges.iter().map(range).collect()));
+    }
+    context
 }
 
 fn check_after(name: &str, case: &Case, before: &Model, after: &Model) -> Result<(), String> {
