@@ -3,6 +3,7 @@
 //! by [stages], the [program] as users run it, files that no [writer](wire) would write, and the
 //! distance between [outputs](metrics).
 
+pub mod calibration;
 pub mod case;
 pub mod inputs;
 pub mod metrics;

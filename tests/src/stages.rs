@@ -136,8 +136,22 @@ impl Stages {
     /// # Errors
     /// A pass fails, or the result cannot be saved.
     pub fn stage(&self, from: &Stage, pipeline: &str, file: &str) -> Result<Stage, String> {
+        self.stage_in(from, pipeline, file, &mut PassContext::new())
+    }
+
+    /// The same in a context, such as one that provides ranges.
+    ///
+    /// # Errors
+    /// A pass fails, or the result cannot be saved.
+    pub fn stage_in(
+        &self,
+        from: &Stage,
+        pipeline: &str,
+        file: &str,
+        context: &mut PassContext,
+    ) -> Result<Stage, String> {
         let mut model = (*from.model).clone();
-        run_passes(&mut model, pipeline, &mut PassContext::new()).map_err(|e| e.to_string())?;
+        run_passes(&mut model, pipeline, context).map_err(|e| e.to_string())?;
         let path = self.file(file);
         onnxq_onnx::save(&model.to_def(), &path, &SaveOptions::default())
             .map_err(|e| e.to_string())?;
