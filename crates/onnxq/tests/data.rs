@@ -63,7 +63,7 @@ fn a_symbolic_batch_is_cut_into_single_rows_or_by_batch() {
     assert_eq!((data.len(), dims(&data, 5, 0)), (6, vec![1, 3]));
     let last = data.sample(5).unwrap()[0].clone().unwrap();
     assert_eq!(*last.as_slice::<f32>().unwrap(), [15.0, 16.0, 17.0]);
-    assert!(data.sample(6).is_none());
+    assert!(data.sample(6).is_err());
     let data = Data::open(&path, &g, Batch::Rows(2)).unwrap();
     assert_eq!((data.len(), dims(&data, 2, 0)), (3, vec![2, 3]));
     let data = Data::open(&path, &g, Batch::All).unwrap();

@@ -50,9 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let executor = Executor::new(&model);
     let bar = args.verbosity.bar(data.len());
     let run = |i: usize| {
-        let sample = data
-            .sample(i)
-            .ok_or_else(|| Failure::new(format!("sample {i} is gone")))?;
+        let sample = data.sample(i)?;
         let outputs = executor
             .run(&sample)
             .map_err(|e| Failure::new(format!("{}: sample {i}: {e}", files::name(&args.model))))?;

@@ -42,6 +42,8 @@ pub enum DataError {
     },
     #[error("{}: {message}", path.display())]
     File { path: PathBuf, message: String },
+    #[error("there is no sample {0}")]
+    NoSample(usize),
 }
 
 impl DataError {
@@ -78,6 +80,7 @@ pub struct Data {
 /// The arrays of one file, each cut into samples, by input.
 #[derive(Debug)]
 struct FileData {
+    path: PathBuf,
     samples: usize,
     inputs: Vec<Option<Cut>>,
 }
@@ -98,10 +101,25 @@ impl Data {
     /// A file that cannot be read, a name, shape or element type that does not fit: names the
     /// file, the array, and what was expected.
     pub fn open(path: &Path, graph: &Graph, batch: Batch) -> Result<Data, DataError> {
+        Data::open_all(&[path], graph, batch)
+    }
+
+    /// Reads each of `paths`, one after the other.
+    ///
+    /// # Errors
+    /// As [`open`](Data::open).
+    pub fn open_all(
+        paths: &[impl AsRef<Path>],
+        graph: &Graph,
+        batch: Batch,
+    ) -> Result<Data, DataError> {
         let mut data = Data::default();
-        data.add(path, graph, batch)?;
-        if data.is_empty() {
-            return Err(DataError::file(path, "holds no samples"));
+        for path in paths.iter().map(AsRef::as_ref) {
+            let before = data.len();
+            data.add(path, graph, batch)?;
+            if data.len() == before {
+                return Err(DataError::file(path, "holds no samples"));
+            }
         }
         Ok(data)
     }
@@ -178,19 +196,16 @@ impl Data {
         self.len() == 0
     }
 
-    /// The sample `index`; the arrays are shared. `None` past the last.
-    pub fn sample(&self, mut index: usize) -> Option<Sample> {
-        let file = self.files.iter().find(|f| {
-            let here = index < f.samples;
-            if !here {
-                index -= f.samples;
-            }
-            here
-        })?;
+    /// The sample `index`; the arrays are shared.
+    ///
+    /// # Errors
+    /// There is no such sample, or its file cannot be read.
+    pub fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        let (file, at) = self.locate(index)?;
         let part = |cut: &Cut| match cut.rows {
             None => Some(cut.array.clone()),
             Some(rows) => {
-                let part = cut.array.rows(index * rows..(index + 1) * rows).ok()?;
+                let part = cut.array.rows(at * rows..(at + 1) * rows).ok()?;
                 if !cut.drop_axis {
                     return Some(part);
                 }
@@ -200,7 +215,28 @@ impl Data {
         file.inputs
             .iter()
             .map(|c| c.as_ref().map_or(Some(None), |c| part(c).map(Some)))
-            .collect()
+            .collect::<Option<Sample>>()
+            .ok_or(DataError::NoSample(index))
+    }
+
+    /// The file that the sample `index` is in, and which of the file's samples it is.
+    ///
+    /// # Errors
+    /// There is no such sample.
+    pub fn origin(&self, index: usize) -> Result<(&Path, usize), DataError> {
+        self.locate(index).map(|(file, at)| (&*file.path, at))
+    }
+
+    fn locate(&self, index: usize) -> Result<(&FileData, usize), DataError> {
+        let mut at = index;
+        let file = self.files.iter().find(|f| {
+            let here = at < f.samples;
+            if !here {
+                at -= f.samples;
+            }
+            here
+        });
+        Ok((file.ok_or(DataError::NoSample(index))?, at))
     }
 }
 
@@ -297,6 +333,7 @@ fn cut(
         }
     }
     Ok(FileData {
+        path: path.to_owned(),
         samples,
         inputs: cuts,
     })
