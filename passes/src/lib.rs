@@ -38,12 +38,16 @@ pub const PASSES: &[PassInfo] = &[
     quantize::quantize_weights::INFO,
     quantize::insert_dynamic_qdq::INFO,
     // fuse
+    fuse::fuse_clamp_quantize::INFO,
+    fuse::eliminate_redundant_qdq::INFO,
     fuse::fuse_dynamic_quantize::INFO,
     fuse::lower_gather::INFO,
     fuse::lower_matmul::INFO,
     fuse::lower_gemm::INFO,
     fuse::lower_conv::INFO,
     fuse::lower_lstm::INFO,
+    fuse::lower_qlinear_conv::INFO,
+    fuse::lower_qlinear_matmul::INFO,
 ];
 
 /// Every pipeline. The order of passes matters; comments say where and why.
@@ -87,9 +91,15 @@ const PREPROCESS: &str = "inline-functions,constants-to-initializers,\
 /// Weights first: what is multiplied with one in codes is quantized after it.
 const QUANTIZE: &str = "fold-quantized-constants,quantize-weights,insert-dynamic-qdq";
 
-/// What quantizes activations first: the others look for it. They do not depend on each other.
-const FUSE: &str = "fuse-dynamic-quantize,\
-    lower-gather,lower-matmul,lower-gemm,lower-conv,lower-lstm";
+/// - What is redundant goes first: a product is lowered where nothing is between it and the
+///   QuantizeLinear of its result, and that is the only one. Clamps go before, since two of those
+///   may be equal once nothing is between.
+/// - What quantizes activations while the model runs comes before what looks for it.
+/// - The lowerings do not depend on each other.
+const FUSE: &str = "fuse-clamp-quantize,eliminate-redundant-qdq,\
+    fuse-dynamic-quantize,\
+    lower-gather,lower-matmul,lower-gemm,lower-conv,lower-lstm,\
+    lower-qlinear-conv,lower-qlinear-matmul";
 
 /// The registry of all passes and pipelines.
 pub fn registry() -> Registry {
