@@ -82,10 +82,13 @@ pub fn standard_deviation(values: &[f32]) -> f32 {
 
 /// NumPy's sum: halves down to 128 elements, those in eight accumulators. The depth of the
 /// recursion is the logarithm of the length.
-fn pairwise(values: &[f32], f: &impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn pairwise<T: Copy, S>(values: &[T], f: &impl Fn(T) -> S) -> S
+where
+    S: Copy + std::ops::Add<Output = S> + From<f32>,
+{
     let n = values.len();
     if n < 8 {
-        return values.iter().fold(-0.0, |sum, &v| sum + f(v));
+        return values.iter().fold(S::from(-0.0), |sum, &v| sum + f(v));
     }
     if n > 128 {
         let half = n / 2 / 8 * 8;
@@ -95,7 +98,7 @@ fn pairwise(values: &[f32], f: &impl Fn(f32) -> f32) -> f32 {
     let mut r = blocks[0].map(f);
     for block in &blocks[1..] {
         for (r, &v) in r.iter_mut().zip(block) {
-            *r += f(v);
+            *r = *r + f(v);
         }
     }
     let sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));

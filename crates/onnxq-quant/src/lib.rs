@@ -35,7 +35,7 @@ pub use method::{CalibrationSpec, Method};
 pub use observe::{Observers, TensorObserver};
 pub use params::{ParamSpec, Params, ValueRange, scale_tensor, zero_point_tensor};
 pub use qtype::{QRange, QuantType};
-pub use ranges::{Ranges, TensorRange};
+pub use ranges::{Moments, Ranges, TensorRange};
 pub use weights::{
     QuantizedWeight, WeightSpec, dequantize, quantize_weight, quantize_weight_in_ranges,
     quantize_with, weight_ranges,

@@ -30,10 +30,20 @@ impl TensorRange {
     }
 }
 
+/// How the values of a tensor are distributed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Moments {
+    pub mean: f32,
+    /// The standard deviation, from which `float8` has its [scale](crate::float8_scale).
+    pub deviation: f32,
+}
+
 /// Ranges by the name of the tensor, in the order they were found.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Ranges {
     tensors: IndexMap<String, TensorRange>,
+    moments: IndexMap<String, Moments>,
 }
 
 impl Ranges {
@@ -45,6 +55,17 @@ impl Ranges {
     /// Sets the range of a tensor.
     pub fn insert(&mut self, tensor: impl Into<String>, range: TensorRange) {
         self.tensors.insert(tensor.into(), range);
+    }
+
+    /// Mean and deviation of a tensor, known from
+    /// [`Method::Distribution`](crate::Method::Distribution) alone.
+    pub fn moments(&self, tensor: &str) -> Option<Moments> {
+        self.moments.get(tensor).copied()
+    }
+
+    /// Sets mean and deviation of a tensor.
+    pub fn set_moments(&mut self, tensor: impl Into<String>, moments: Moments) {
+        self.moments.insert(tensor.into(), moments);
     }
 
     /// All of them.
@@ -67,6 +88,7 @@ impl<N: Into<String>> FromIterator<(N, TensorRange)> for Ranges {
     fn from_iter<I: IntoIterator<Item = (N, TensorRange)>>(ranges: I) -> Ranges {
         Ranges {
             tensors: ranges.into_iter().map(|(n, r)| (n.into(), r)).collect(),
+            moments: IndexMap::new(),
         }
     }
 }

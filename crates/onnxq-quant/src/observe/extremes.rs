@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use crate::{CalibrationSpec, Error, Method, Result, ValueRange};
+use crate::{Error, Method, Result, ValueRange};
 
 /// The range of each channel, or the one of the tensor.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -55,11 +55,11 @@ impl Extremes {
 
     /// What [`Method::MinMax`] makes of it. Channels without a value have the empty range, and
     /// there is none at all where no channel has one.
-    pub(super) fn ranges(&self, spec: &CalibrationSpec) -> Vec<ValueRange> {
+    pub(super) fn ranges(&self, method: &Method) -> Vec<ValueRange> {
         if self.all.iter().all(|r| r.is_empty()) {
             return Vec::new();
         }
-        let averages = match spec.method {
+        let averages = match *method {
             Method::MinMax {
                 moving_average: true,
                 round,
@@ -71,13 +71,7 @@ impl Extremes {
             Some((round, constant)) => self.average(c, round, constant),
             None => self.all[c],
         };
-        let around_zero = |r: ValueRange| match spec.symmetric {
-            true => around_zero(r),
-            false => r,
-        };
-        (0..self.all.len())
-            .map(|c| around_zero(channel(c)))
-            .collect()
+        (0..self.all.len()).map(channel).collect()
     }
 
     /// The mean of each round's ranges, the rounds combined exponentially in the order of

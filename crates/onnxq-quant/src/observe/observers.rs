@@ -99,16 +99,22 @@ impl Observers {
     }
 
     /// The ranges that follow, of the tensors that had values.
-    pub fn ranges(&self) -> Result<Ranges> {
+    pub fn ranges(&self) -> Ranges {
         let observers: Vec<&TensorObserver> = self.tensors.values().collect();
         let found: Vec<_> = observers
             .into_par_iter()
-            .map(TensorObserver::range)
-            .collect::<Result<_>>()?;
-        let named = self.tensors.keys().zip(found);
-        Ok(named
-            .filter_map(|(name, range)| Some((name.clone(), range?)))
-            .collect())
+            .map(|o| (o.range(), o.moments()))
+            .collect();
+        let mut ranges = Ranges::default();
+        for (name, (range, moments)) in self.tensors.keys().zip(found) {
+            if let Some(range) = range {
+                ranges.insert(name, range);
+            }
+            if let Some(moments) = moments {
+                ranges.set_moments(name, moments);
+            }
+        }
+        ranges
     }
 
     fn done(&self) -> MutexGuard<'_, BTreeSet<usize>> {

@@ -1,0 +1,193 @@
+//! Counts of values in cells whose width is a power of two and follows from the largest
+//! magnitude seen.
+//!
+//! There are `half` cells on each side of 0, which together reach to the power of two above the
+//! largest magnitude. When a larger one comes, neighbours are added up until the cells reach it.
+//! Cells so widened are those in which the values would have been counted at the end: the counts
+//! depend on the values seen, and on nothing else.
+
+use std::cell::RefCell;
+
+use crate::ValueRange;
+
+/// Magnitudes are not told apart below the cells that this exponent gives: the scale of 8-bit
+/// codes for such ranges would not be a normal `f32`.
+const LEAST_EXPONENT: i32 = -100;
+
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Cells {
+    /// All magnitudes are below `2^exponent`.
+    exponent: i32,
+    /// Cell `half + i` is `[i, i + 1)` times the width, cell `half - 1 - i` is `(-i - 1, -i]`.
+    counts: Vec<u64>,
+}
+
+/// The least exponent whose power of two is above `magnitude`, which is finite.
+pub(super) fn exponent(magnitude: f32) -> i32 {
+    let biased = (magnitude.to_bits() >> 23) & 0xff;
+    (biased as i32 - 126).max(LEAST_EXPONENT)
+}
+
+impl Cells {
+    /// `half` is a power of two.
+    pub(super) fn new(half: usize, exponent: i32) -> Cells {
+        Cells {
+            exponent,
+            counts: vec![0; 2 * half],
+        }
+    }
+
+    pub(super) fn exponent(&self) -> i32 {
+        self.exponent
+    }
+
+    pub(super) fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    pub(super) fn half(&self) -> usize {
+        self.counts.len() / 2
+    }
+
+    /// The width of a cell.
+    pub(super) fn width(&self) -> f64 {
+        2f64.powi(self.exponent) / self.half() as f64
+    }
+
+    /// Widens the cells to reach `2^exponent`.
+    pub(super) fn reach(&mut self, exponent: i32) {
+        if exponent <= self.exponent {
+            return;
+        }
+        let narrow = std::mem::replace(self, Cells::new(self.half(), exponent));
+        self.add(narrow.exponent, 0, &narrow.counts);
+    }
+
+    /// Adds the counts of cells that reach `2^exponent`, `first` being the number of the first.
+    pub(super) fn add<C: Copy + Into<u64>>(&mut self, exponent: i32, first: usize, counts: &[C]) {
+        self.reach(exponent);
+        let half = self.half();
+        let shift = (self.exponent - exponent).min(63);
+        if shift == 0 {
+            for (own, &count) in self.counts[first..].iter_mut().zip(counts) {
+                *own = own.saturating_add(count.into());
+            }
+            return;
+        }
+        for (number, &count) in (first..).zip(counts) {
+            let place = (number as i64 - half as i64) >> shift;
+            let own = &mut self.counts[(place + half as i64) as usize];
+            *own = own.saturating_add(count.into());
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Cells) {
+        self.add(other.exponent, 0, &other.counts);
+    }
+
+    /// Counts values below `2^exponent` in magnitude, where they are few.
+    pub(super) fn count(&mut self, exponent: i32, values: &[f32]) {
+        self.reach(exponent);
+        count(self.exponent, values, &mut self.counts);
+    }
+}
+
+/// Counts many values without holding up others: in a table of the thread's own.
+pub(super) struct Tally {
+    exponent: i32,
+    counts: Vec<u32>,
+}
+
+thread_local! {
+    /// A table of zeros, kept for the next tally.
+    static TABLE: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Tally {
+    /// Of cells as those of `Cells::new(half, exponent)`.
+    pub(super) fn new(half: usize, exponent: i32) -> Tally {
+        let mut counts = TABLE.take();
+        counts.resize(2 * half, 0);
+        Tally { exponent, counts }
+    }
+
+    /// Counts values, of which a tally has room for [`u32::MAX`].
+    pub(super) fn count(&mut self, values: &[f32]) {
+        count(self.exponent, values, &mut self.counts);
+    }
+
+    /// Adds the counts, of values in `range`, to `cells`.
+    pub(super) fn finish(mut self, range: ValueRange, cells: &mut Cells) {
+        let half = self.counts.len() / 2;
+        let scale = scale(half, self.exponent);
+        let (first, last) = (place(range.lo, scale, half), place(range.hi, scale, half));
+        let used = &mut self.counts[first as usize..=last as usize];
+        cells.add(self.exponent, first as usize, used);
+        used.fill(0);
+        TABLE.set(self.counts);
+    }
+}
+
+/// Cells by unit of magnitude, a power of two within the normal `f32`s.
+fn scale(half: usize, exponent: i32) -> f32 {
+    2f32.powi(half.trailing_zeros() as i32 - exponent)
+}
+
+/// The number of the cell of `v`. The product is exact, or so small that it is cut to 0.
+#[inline(always)]
+fn place(v: f32, scale: f32, half: usize) -> u32 {
+    let toward_zero = (v * scale) as i32;
+    (toward_zero - i32::from(v < 0.0) + half as i32) as u32
+}
+
+/// Numbers of cells are computed for this many values at a time.
+const BLOCK: usize = 512;
+
+/// A counter.
+trait Counter: Copy {
+    fn add(&mut self, n: u32);
+}
+
+impl Counter for u32 {
+    #[inline(always)]
+    fn add(&mut self, n: u32) {
+        *self += n;
+    }
+}
+
+impl Counter for u64 {
+    #[inline(always)]
+    fn add(&mut self, n: u32) {
+        *self = self.saturating_add(n.into());
+    }
+}
+
+/// Counts values. Those next to 0, of which a Relu makes many, are not counted one by one:
+/// each increment of the same counter would wait for the one before.
+fn count<C: Counter>(exponent: i32, values: &[f32], counts: &mut [C]) {
+    let half = counts.len() / 2;
+    let scale = scale(half, exponent);
+    let mut places = [0u32; BLOCK];
+    for block in values.chunks(BLOCK) {
+        let places = &mut places[..block.len()];
+        let mut zeros = 0;
+        for (p, &v) in places.iter_mut().zip(block) {
+            *p = place(v, scale, half);
+            zeros += u32::from(*p == half as u32);
+        }
+        let mut rest = &places[..];
+        let mut others = [0u32; BLOCK];
+        if zeros > block.len() as u32 / 8 {
+            let mut n = 0;
+            for &p in places.iter() {
+                others[n] = p;
+                n += usize::from(p != half as u32);
+            }
+            counts[half].add(zeros);
+            rest = &others[..n];
+        }
+        for &p in rest {
+            counts[p as usize].add(1);
+        }
+    }
+}
