@@ -96,7 +96,6 @@ pub(crate) fn save(
     options: &SaveOptions,
 ) -> Result<u64, Failure> {
     let to_stdout = path == Path::new("-");
-    let failed = |e: std::io::Error| Failure::new(format!("{}: {e}", path.display()));
     match emit {
         Emit::Onnx if to_stdout => Ok(onnxq::onnx::write_to(
             &model.to_def(),
@@ -108,17 +107,19 @@ pub(crate) fn save(
         }
         Emit::Text => {
             let text = text::print(&model.to_def());
-            if to_stdout {
-                std::io::stdout()
-                    .lock()
-                    .write_all(text.as_bytes())
-                    .map_err(failed)?;
-            } else {
-                write_atomically(path, text.as_bytes()).map_err(failed)?;
-            }
+            write(path, text.as_bytes())?;
             Ok(text.len() as u64)
         }
     }
+}
+
+/// Writes a file whole or not at all; `-` is standard output.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = match path == Path::new("-") {
+        true => std::io::stdout().lock().write_all(bytes),
+        false => write_atomically(path, bytes),
+    };
+    written.map_err(|e| Failure::new(format!("{}: {e}", path.display())))
 }
 
 fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

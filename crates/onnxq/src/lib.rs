@@ -9,22 +9,27 @@
 //! ```
 //!
 //! [`ir`] has the graph, [`pass`] what a pass is made of, [`registry`] the passes there are,
-//! [`Executor`] the reference semantics, [`data`] arrays in and out.
+//! [`Executor`] the reference semantics, [`data`] arrays in and out. A [`Session`] runs a pipeline
+//! with calibration data, for static quantization.
 
+pub mod calibrate;
 pub mod data;
+mod session;
 
 use std::path::Path;
 
+pub use calibrate::{Calibration, CalibrationOptions, Calibrator, Shard, calibrate};
 pub use onnxq_ir::{self as ir, Model};
 pub use onnxq_onnx::{self as onnx, SaveOptions, SaveReport};
 pub use onnxq_ops as ops;
 pub use onnxq_pass as pass;
-pub use onnxq_passes::registry;
+pub use onnxq_passes::{Calibrate, RangeRequest, RangeSource, registry};
 pub use onnxq_quant as quant;
 pub use onnxq_runtime::{Executor, RunError};
 pub use onnxq_tensor as tensor;
+pub use session::Session;
 
-use onnxq_pass::{Config, Instrumentation, PassContext, PassManager, Pipeline, Registry, Summary};
+use onnxq_pass::{Registry, Summary};
 use onnxq_tensor::Buffer;
 
 /// What can go wrong on the way.
@@ -46,6 +51,8 @@ pub enum Error {
     Data(#[from] data::DataError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Calibration(#[from] calibrate::CalibrationError),
 }
 
 /// Loads an ONNX file. Weights stay in the mapped file.
@@ -126,11 +133,7 @@ pub fn optimize_with(
     pipeline: &str,
     registry: &Registry,
 ) -> Result<Summary, Error> {
-    let pipeline = Pipeline::parse(pipeline)?;
-    let mut manager = PassManager::new(registry, &pipeline, &Config::default())?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut cx = PassContext::new().with_threads(threads);
-    Ok(manager.run(model, &mut cx, &mut Instrumentation::default())?)
+    Session::new(pipeline).registry(registry).run(model)
 }
 
 /// The examples of the README, compiled and run.

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod calibrate;
 mod diff;
 pub(crate) mod opt;
 mod passes;
@@ -13,6 +14,8 @@ use crate::console::Failure;
 pub(crate) enum Command {
     /// Run a model on data
     Run(run::Args),
+    /// Find the ranges of a model's tensors on data, for static quantization
+    Calibrate(calibrate::Args),
     /// Show the rewrites between two models as a diff of their text
     Diff(diff::Args),
     /// Print a model as text, or figures about it
@@ -26,6 +29,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<u8, Failure> {
         match self {
             Command::Run(args) => run::run(&args),
+            Command::Calibrate(args) => calibrate::run(&args),
             Command::Diff(args) => diff::run(&args),
             Command::Print(args) => print::run(&args),
             Command::Passes(args) => passes::run(&args),

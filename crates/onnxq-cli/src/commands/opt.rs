@@ -7,11 +7,14 @@ use std::{
 };
 
 use onnxq::{
-    Model, SaveOptions,
+    Calibrator, Model, RangeSource, SaveOptions,
+    data::{Batch, Data},
     pass::{Config, Instrumentation, PassContext, PassManager, Pipeline, PrintAfter, Reproducer},
+    quant::tables::RangeTable,
 };
 use serde_json::json;
 
+use super::run::parse_batch;
 use crate::{
     console::{self, Failure, Verbosity, show_progress, size},
     files::{self, Emit},
@@ -30,11 +33,16 @@ pub(crate) struct Args {
     /// Options for passes: a TOML table each
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// Data to calibrate static quantization with
+    /// Data to calibrate on, which makes `quantize` static: `.npz`, `.npy`, a folder of such, or
+    /// ONNX test data; repeatable
     #[arg(long, value_name = "PATH")]
     calibration_data: Vec<PathBuf>,
-    /// Calibrated ranges, instead of data
-    #[arg(long, value_name = "FILE.json")]
+    /// Rows of axis 0 of the calibration data that make one sample, or `all`
+    #[arg(long, value_parser = parse_batch, requires = "calibration_data")]
+    batch: Option<Batch>,
+    /// Calibrated ranges, instead of data: from `onnxq-opt calibrate`, or the calibration cache
+    /// of the ONNX Runtime tool
+    #[arg(long, value_name = "FILE.json", conflicts_with = "calibration_data")]
     ranges: Option<PathBuf>,
     /// Verify the model after every pass
     #[arg(long)]
@@ -102,15 +110,15 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         }
     };
     let mut manager = PassManager::new(&registry, &pipeline, &config)?;
-    if !args.calibration_data.is_empty() || args.ranges.is_some() {
-        return Err(
-            Failure::usage("static quantization is not implemented in this version")
-                .with_help("leave out the calibration data to quantize dynamically"),
-        );
-    }
     let mut model = files::load(path)?;
     let before = files::size_on_disk(path, &model);
-    let reports = run_passes(args, &mut manager, &mut model)?;
+    let ranges = range_source(args, &model)?;
+    if ranges.is_some() && registry.passes().all(|p| p.name != "insert-static-qdq") {
+        return Err(Failure::usage(
+            "static quantization is not implemented in this version",
+        ));
+    }
+    let reports = run_passes(args, &mut manager, &mut model, ranges)?;
     let mut after = None;
     if let Some(output) = &args.output {
         let emit = args.emit.unwrap_or_else(|| Emit::of(output));
@@ -154,22 +162,49 @@ fn read_config(file: &Path, registry: &onnxq::pass::Registry) -> Result<Config, 
     })
 }
 
+/// Where static quantization has its ranges from, if it is to be static.
+fn range_source(args: &Args, model: &Model) -> Result<Option<RangeSource>, Failure> {
+    if let Some(file) = &args.ranges {
+        let failed = |e: &dyn std::fmt::Display| Failure::new(format!("{}: {e}", file.display()));
+        let text = std::fs::read(file).map_err(|e| failed(&e))?;
+        let table = RangeTable::from_json(&text).map_err(|e| failed(&e))?;
+        return Ok(Some(RangeSource::Table(table.ranges)));
+    }
+    if args.calibration_data.is_empty() {
+        return Ok(None);
+    }
+    let batch = args.batch.unwrap_or_default();
+    // What is wrong with the data is better known before the passes have run.
+    Data::open_all(&args.calibration_data, &model.graph, batch)?;
+    let calibrator = Calibrator::files(&args.calibration_data, batch).threads(threads(args));
+    Ok(Some(RangeSource::Data(Box::new(calibrator))))
+}
+
+/// The number of worker threads.
+fn threads(args: &Args) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    args.threads.unwrap_or_else(cores).max(1)
+}
+
 /// Runs the passes with all that is asked for around them; gives what they report.
 fn run_passes(
     args: &Args,
     manager: &mut PassManager,
     model: &mut Model,
+    ranges: Option<RangeSource>,
 ) -> Result<Vec<serde_json::Value>, Failure> {
     let verbosity = args.verbosity;
     let bar = Rc::new(RefCell::new(verbosity.bar(1)));
     let (shown, moved) = (bar.clone(), bar.clone());
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let mut cx = PassContext::new()
-        .with_threads(args.threads.unwrap_or_else(cores).max(1))
+        .with_threads(threads(args))
         .with_verbose(verbosity.verbose)
         .with_rewrite_limit(args.opt_bisect_limit)
         .on_message(move |m| shown.borrow().suspend(|| verbosity.show(m)))
         .on_progress(move |p| show_progress(&moved.borrow(), p));
+    if let Some(ranges) = ranges {
+        cx.provide(ranges);
+    }
     let save = |model: &Model, path: &Path| {
         onnxq::save(model, path, &SaveOptions::default())
             .map(|_| ())

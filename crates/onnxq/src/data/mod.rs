@@ -81,6 +81,8 @@ pub struct Data {
 #[derive(Debug)]
 struct FileData {
     path: PathBuf,
+    /// The number of its first sample; every file has one at least.
+    first: usize,
     samples: usize,
     inputs: Vec<Option<Cut>>,
 }
@@ -124,6 +126,33 @@ impl Data {
         Ok(data)
     }
 
+    /// Samples in memory: a tensor for each input of the model in order, `None` where the model
+    /// has a default.
+    pub fn from_samples(samples: impl IntoIterator<Item = Sample>) -> Data {
+        let whole = |array| Cut {
+            array,
+            rows: None,
+            drop_axis: false,
+        };
+        let mut data = Data::default();
+        for sample in samples {
+            let inputs = sample.into_iter().map(|t| t.map(whole)).collect();
+            data.push(Path::new("memory"), 1, inputs);
+        }
+        data
+    }
+
+    fn push(&mut self, path: &Path, samples: usize, inputs: Vec<Option<Cut>>) {
+        if samples > 0 {
+            self.files.push(FileData {
+                path: path.to_owned(),
+                first: self.len(),
+                samples,
+                inputs,
+            });
+        }
+    }
+
     fn add(&mut self, path: &Path, graph: &Graph, batch: Batch) -> Result<(), DataError> {
         let meta = fs::metadata(path).map_err(DataError::io(path))?;
         let extension = path
@@ -132,7 +161,7 @@ impl Data {
             .unwrap_or_default();
         match extension {
             _ if meta.is_dir() => return self.add_folder(path, graph, batch),
-            "npz" => self.files.push(cut(path, read_npz(path)?, graph, batch)?),
+            "npz" => self.add_arrays(path, read_npz(path)?, graph, batch)?,
             "npy" => {
                 let input = match required_inputs(graph).as_slice() {
                     [n] => input_name(graph, *n).to_owned(),
@@ -144,14 +173,25 @@ impl Data {
                 };
                 let file = fs::File::open(path).map_err(DataError::io(path))?;
                 let array = npy::read(io::BufReader::new(file), path, &input)?;
-                self.files
-                    .push(cut(path, vec![(input, array)], graph, batch)?);
+                self.add_arrays(path, vec![(input, array)], graph, batch)?;
             }
             _ => {
                 let message = "is none of .npz, .npy, a folder of such, or ONNX test data";
                 return Err(DataError::file(path, message));
             }
         }
+        Ok(())
+    }
+
+    fn add_arrays(
+        &mut self,
+        path: &Path,
+        arrays: Vec<(String, Tensor)>,
+        graph: &Graph,
+        batch: Batch,
+    ) -> Result<(), DataError> {
+        let (samples, inputs) = cut(path, arrays, graph, batch)?;
+        self.push(path, samples, inputs);
         Ok(())
     }
 
@@ -170,8 +210,7 @@ impl Data {
         let is_input = |p: &Path| name(p).starts_with("input_") && name(p).ends_with(".pb");
         if entries.iter().any(|p| is_input(p)) {
             let arrays = read_test_data(&entries, graph)?;
-            self.files.push(cut(path, arrays, graph, Batch::All)?);
-            return Ok(());
+            return self.add_arrays(path, arrays, graph, Batch::All);
         }
         for entry in &entries {
             let is_set = entry.is_dir() && name(entry).starts_with("test_data_set_");
@@ -188,7 +227,7 @@ impl Data {
 
     /// The number of samples.
     pub fn len(&self) -> usize {
-        self.files.iter().map(|f| f.samples).sum()
+        self.files.last().map_or(0, |f| f.first + f.samples)
     }
 
     /// Whether there are none.
@@ -228,15 +267,11 @@ impl Data {
     }
 
     fn locate(&self, index: usize) -> Result<(&FileData, usize), DataError> {
-        let mut at = index;
-        let file = self.files.iter().find(|f| {
-            let here = at < f.samples;
-            if !here {
-                at -= f.samples;
-            }
-            here
-        });
-        Ok((file.ok_or(DataError::NoSample(index))?, at))
+        let after = self.files.partition_point(|f| f.first <= index);
+        let file = after.checked_sub(1).map(|i| &self.files[i]);
+        let file = file.filter(|f| index - f.first < f.samples);
+        let file = file.ok_or(DataError::NoSample(index))?;
+        Ok((file, index - file.first))
     }
 }
 
@@ -289,12 +324,13 @@ fn read_test_data(files: &[PathBuf], graph: &Graph) -> Result<Vec<(String, Tenso
     Ok(arrays)
 }
 
+/// Cuts the arrays of a file; gives the number of samples, and the array of each input.
 fn cut(
     path: &Path,
     arrays: Vec<(String, Tensor)>,
     graph: &Graph,
     batch: Batch,
-) -> Result<FileData, DataError> {
+) -> Result<(usize, Vec<Option<Cut>>), DataError> {
     let inputs = graph.inputs();
     let mut cuts: Vec<Option<Cut>> = inputs.iter().map(|_| None).collect();
     for (name, array) in arrays {
@@ -332,11 +368,7 @@ fn cut(
             _ => {}
         }
     }
-    Ok(FileData {
-        path: path.to_owned(),
-        samples,
-        inputs: cuts,
-    })
+    Ok((samples, cuts))
 }
 
 fn describe_input(graph: &Graph, n: NodeId) -> String {

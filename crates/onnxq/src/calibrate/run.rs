@@ -1,0 +1,205 @@
+//! Runs a model on samples, side by side, with its tensors observed.
+
+use std::{
+    num::NonZero,
+    path::Path,
+    sync::{Mutex, PoisonError, mpsc},
+};
+
+use onnxq_ir::Model;
+use onnxq_quant::Observers;
+use onnxq_runtime::Executor;
+use onnxq_tensor::{DType, Tensor};
+
+use super::{
+    CalibrationError, CalibrationOptions, OnSample,
+    tensors::{Observed, is_float},
+};
+use crate::{
+    Error,
+    data::{Data, DataError, Sample},
+};
+
+/// Lets `observers` see the tensors of `model` on the samples of the options' shard.
+pub(super) fn observe(
+    model: &Model,
+    data: &Data,
+    options: &CalibrationOptions,
+    observers: &Observers,
+    progress: &mut OnSample<'_>,
+) -> Result<(), Error> {
+    options.shard.check()?;
+    let samples: Vec<usize> = options.shard.samples(data.len()).collect();
+    if samples.is_empty() {
+        return Err(CalibrationError::EmptyShard {
+            samples: data.len(),
+            shard: options.shard,
+        }
+        .into());
+    }
+    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = options
+        .threads
+        .unwrap_or_else(cores)
+        .clamp(1, samples.len());
+    let total = samples.len();
+    let work = Work {
+        model,
+        data,
+        observers,
+        observed: Observed::new(model, observers),
+        queue: Mutex::new(samples.into_iter()),
+    };
+    let (done, finished) = mpsc::channel();
+    progress(0, total);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (work, done) = (&work, done.clone());
+            scope.spawn(move || work.run(&done));
+        }
+        drop(done);
+        let mut count = 0;
+        let mut failed: Option<(usize, Error)> = None;
+        for (sample, result) in finished {
+            match result {
+                Ok(()) => {
+                    count += 1;
+                    progress(count, total);
+                }
+                // Samples are begun in order, so the first that fails is among those that ran.
+                Err(e) if failed.as_ref().is_none_or(|(first, _)| sample < *first) => {
+                    failed = Some((sample, e));
+                }
+                Err(_) => {}
+            }
+        }
+        failed.map_or(Ok(()), |(_, e)| Err(e))
+    })
+}
+
+/// What the threads share.
+struct Work<'a> {
+    model: &'a Model,
+    data: &'a Data,
+    observers: &'a Observers,
+    observed: Observed<'a>,
+    /// The samples to come; empty once one has failed.
+    queue: Mutex<std::vec::IntoIter<usize>>,
+}
+
+type Done = mpsc::Sender<(usize, Result<(), Error>)>;
+
+impl Work<'_> {
+    fn run(&self, done: &Done) {
+        let executor = Executor::new(self.model);
+        while let Some((sample, inputs)) = self.next() {
+            let result = inputs.and_then(|inputs| self.observe(&executor, sample, &inputs));
+            if result.is_err() {
+                *self.queue() = Vec::new().into_iter();
+            } else {
+                self.observers.sample_done(sample);
+            }
+            // Nobody listens where the caller has panicked.
+            if done.send((sample, result)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The next sample. Samples are read in order, and one at a time, as files are.
+    fn next(&self) -> Option<(usize, Result<Sample, Error>)> {
+        let mut queue = self.queue();
+        let sample = queue.next()?;
+        Some((sample, self.data.sample(sample).map_err(Error::from)))
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, std::vec::IntoIter<usize>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn observe(
+        &self,
+        executor: &Executor<'_>,
+        sample: usize,
+        inputs: &[Option<Tensor>],
+    ) -> Result<(), Error> {
+        let (file, _) = self.data.origin(sample)?;
+        self.check_inputs(file, sample, inputs)?;
+        let failure = std::cell::RefCell::new(None);
+        let observe = |graph: &onnxq_ir::Graph, v, value: &onnxq_ops::Value| {
+            let Some((name, observer)) = self.observed.get(graph, v) else {
+                return;
+            };
+            let Some(tensor) = value.as_tensor().filter(|t| is_float(t.dtype())) else {
+                return;
+            };
+            if let Err(source) = observer.observe_tensor(sample, tensor) {
+                failure
+                    .borrow_mut()
+                    .get_or_insert(CalibrationError::Observe {
+                        file: file.to_owned(),
+                        sample,
+                        tensor: name.to_owned(),
+                        source,
+                    });
+            }
+        };
+        let run = executor.run_observed(inputs, &observe);
+        // What is wrong with a tensor comes before what follows from it.
+        if let Some(failure) = failure.into_inner() {
+            return Err(failure.into());
+        }
+        run.map_err(|source| CalibrationError::Run {
+            file: file.to_owned(),
+            sample,
+            source,
+        })?;
+        for buffer in inputs.iter().flatten().filter_map(Tensor::buffer) {
+            buffer.release();
+        }
+        Ok(())
+    }
+
+    /// Refuses NaN and infinity in what the files hold.
+    fn check_inputs(
+        &self,
+        file: &Path,
+        sample: usize,
+        inputs: &[Option<Tensor>],
+    ) -> Result<(), DataError> {
+        let graph = &self.model.graph;
+        for (&n, tensor) in graph.inputs().iter().zip(inputs) {
+            let Some(tensor) = tensor else { continue };
+            let Some((element, value)) = not_finite(tensor) else {
+                continue;
+            };
+            return Err(DataError::Array {
+                path: file.to_owned(),
+                array: graph.node(n).results[0].name.clone(),
+                message: format!(
+                    "is {value} at element {element} of sample {sample}, expected finite numbers"
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The first element that is NaN or infinite.
+fn not_finite(tensor: &Tensor) -> Option<(usize, f64)> {
+    fn find<T: onnxq_tensor::Element>(
+        tensor: &Tensor,
+        wide: impl Fn(T) -> f64,
+    ) -> Option<(usize, f64)> {
+        let values = tensor.as_slice::<T>().ok()?;
+        let values = values.iter().map(|&v| wide(v));
+        values.enumerate().find(|(_, v)| !v.is_finite())
+    }
+    match tensor.dtype() {
+        DType::F32 => find::<f32>(tensor, f64::from),
+        DType::F64 => find::<f64>(tensor, |v| v),
+        DType::F16 => find::<half::f16>(tensor, f64::from),
+        DType::BF16 => find::<half::bf16>(tensor, f64::from),
+        _ => None,
+    }
+}
