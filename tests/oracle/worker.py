@@ -145,7 +145,8 @@ def quantize_dynamic(ask, blobs, out):
     quantization.quantize_dynamic(ask["input"], ask["output"], **quant_types(ask["options"]))
 
 
-def quantize_static(ask, blobs, out):
+def reader(ask, blobs):
+    """The samples of a request, as the calibrators take them."""
     from onnxruntime import quantization
     samples = iter([dict(map(blobs.tensor, sample)) for sample in ask["samples"]])
 
@@ -153,7 +154,23 @@ def quantize_static(ask, blobs, out):
         def get_next(self):
             return next(samples, None)
 
-    quantization.quantize_static(ask["input"], ask["output"], Reader(), **quant_types(ask["options"]))
+    return Reader()
+
+
+def quantize_static(ask, blobs, out):
+    from onnxruntime import quantization
+    quantization.quantize_static(ask["input"], ask["output"], reader(ask, blobs), **quant_types(ask["options"]))
+
+
+def calibrate(ask, blobs, out):
+    """Writes the calibration cache that quantize_static would, with options that it does not have."""
+    from onnxruntime.quantization import calibrate, registry
+    options = quant_types(ask["options"])
+    calibrator = calibrate.create_calibrator(
+        ask["input"], sorted({*registry.QLinearOpsRegistry, *registry.QDQRegistry}),
+        calibrate_method=options.pop("calibrate_method"), extra_options=options)
+    calibrator.collect_data(reader(ask, blobs))
+    calibrate.save_tensors_data(calibrator.compute_data(), ask["output"])
 
 
 def versions(ask, blobs, out):
@@ -163,7 +180,7 @@ def versions(ask, blobs, out):
 
 REQUESTS = {f.__name__: f for f in (
     check, load, run, infer_shapes, difference, parse_text, print_text, read_npz, write_npz,
-    preprocess, quantize_dynamic, quantize_static, versions)}
+    preprocess, quantize_dynamic, quantize_static, calibrate, versions)}
 
 
 def read(pipe, size):

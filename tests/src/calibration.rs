@@ -10,8 +10,9 @@ use std::{
 };
 
 use onnxq::quant::{Ranges, tables::RangeTable};
+use onnxq_passes::RangeSource;
 use onnxq_tensor::Tensor;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     case::Case,
@@ -74,25 +75,39 @@ impl Stages {
         })
     }
 
-    /// The calibration cache that the reference tool writes for the preprocessed model, by this
-    /// method of it.
+    /// What static quantization of the model has its ranges from.
+    ///
+    /// # Errors
+    /// The calibration set cannot be read.
+    pub fn range_source(&self) -> Result<RangeSource, String> {
+        Ok(RangeSource::Table(read_cache(&self.reference_minmax()?)?))
+    }
+
+    /// The calibration cache that the reference tool writes for the preprocessed model. `name` is
+    /// that of `options`, see [`Oracle::calibrate`](crate::oracle::Oracle::calibrate).
     ///
     /// # Errors
     /// The tool fails.
-    pub fn reference_cache(&self, method: &str) -> Result<PathBuf, String> {
-        let path = self.file(&format!("{method}.cache.json"));
+    pub fn reference_cache(&self, name: &str, options: Value) -> Result<PathBuf, String> {
+        let path = self.file(&format!("{name}.cache.json"));
         // One at a time: others wait for it and find it.
         static BUSY: Mutex<()> = Mutex::new(());
         let _guard = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
         if !path.is_file() {
-            let options = json!({ "calibrate_method": method, "calibration_cache_path": path });
             let (pre, samples) = (self.preprocessed()?, self.calibration()?.samples()?);
-            let out = self.file(&format!("{method}.reference.onnx"));
             oracle()
-                .quantize_static(&pre.path, &out, &samples, options)
+                .calibrate(&pre.path, &path, &samples, options)
                 .map_err(|e| e.to_string())?;
         }
         Ok(path)
+    }
+
+    /// The same of the smallest and largest values.
+    ///
+    /// # Errors
+    /// The tool fails.
+    pub fn reference_minmax(&self) -> Result<PathBuf, String> {
+        self.reference_cache("minmax", json!({ "calibrate_method": "MinMax" }))
     }
 }
 

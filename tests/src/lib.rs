@@ -1,7 +1,8 @@
 //! What the test suites share: the outside [`oracle`], the model [`zoo`], [cases](case) in text
 //! with [inputs] to execute them on, what is done to a model under test ([subject]), real models
-//! by [stages], the [program] as users run it, files that no [writer](wire) would write, and the
-//! distance between [outputs](metrics).
+//! by [stages], what they are [calibrated](calibration) on and how well they do their [tasks], the
+//! [program] as users run it, files that no [writer](wire) would write, and the distance between
+//! [outputs](metrics).
 
 pub mod calibration;
 pub mod case;
@@ -12,6 +13,7 @@ pub mod program;
 mod python;
 pub mod stages;
 pub mod subject;
+pub mod tasks;
 pub mod wire;
 pub mod zoo;
 

@@ -256,6 +256,20 @@ impl Oracle {
         self.ask(request.samples(samples)?).map(drop)
     }
 
+    /// Runs one of the reference tool's calibrators on `samples` and writes a calibration cache;
+    /// `options` has the method, as above, and what the calibrator is to be made with
+    /// (`"num_bins": 512`).
+    pub fn calibrate(
+        &self,
+        input: &Path,
+        output: &Path,
+        samples: &[Tensors],
+        options: Value,
+    ) -> Result<()> {
+        let request = Request::new("calibrate").files(input, output, options)?;
+        self.ask(request.samples(samples)?).map(drop)
+    }
+
     /// The versions behind the answers.
     pub fn versions(&self) -> Result<Map<String, Value>> {
         Ok(self.ask(Request::new("versions"))?.ok)

@@ -2,13 +2,15 @@
 //! that look at it.
 
 use std::{
-    path::{Path, PathBuf},
+    fs,
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
 use onnxq_ir::Model;
 use onnxq_onnx::SaveOptions;
 use onnxq_pass::PassContext;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -30,6 +32,8 @@ pub struct Stages {
     float: OnceLock<Result<Stage, String>>,
     preprocessed: OnceLock<Result<Stage, String>>,
     quantized: OnceLock<Result<Stage, String>>,
+    static_qdq: OnceLock<Result<Stage, String>>,
+    static_fused: OnceLock<Result<Stage, String>>,
 }
 
 /// A model, and the file it is in.
@@ -61,6 +65,8 @@ impl Stages {
                     float: OnceLock::new(),
                     preprocessed: OnceLock::new(),
                     quantized: OnceLock::new(),
+                    static_qdq: OnceLock::new(),
+                    static_fused: OnceLock::new(),
                 })
             })
             .collect()
@@ -131,6 +137,35 @@ impl Stages {
             .map_err(Clone::clone)
     }
 
+    /// After `preprocess,quantize{mode=static}`, calibrated on its [set](crate::calibration).
+    ///
+    /// # Errors
+    /// A pass fails, or the result cannot be saved.
+    pub fn static_qdq(&self) -> Result<&Stage, String> {
+        let make = || {
+            let mut context = PassContext::new();
+            context.provide(self.range_source()?);
+            let from = self.preprocessed()?;
+            self.stage_in(from, "quantize{mode=static}", "static.onnx", &mut context)
+        };
+        self.static_qdq
+            .get_or_init(make)
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+
+    /// The same after `fuse`.
+    ///
+    /// # Errors
+    /// A pass fails, or the result cannot be saved.
+    pub fn static_fused(&self) -> Result<&Stage, String> {
+        let make = || self.stage(self.static_qdq()?, "fuse", "static.fused.onnx");
+        self.static_fused
+            .get_or_init(make)
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+
     /// What a pipeline makes of a stage, saved in a file of this name.
     ///
     /// # Errors
@@ -187,13 +222,28 @@ const EXAMPLE: &str = "docs/examples/digits";
 /// # Panics
 ///
 /// Where `tests/oracle/reference.json` is broken.
-pub fn reference(name: &str) -> &'static serde_json::Value {
-    static FIGURES: OnceLock<serde_json::Value> = OnceLock::new();
-    let figures = FIGURES.get_or_init(|| {
-        let path: &Path = &workspace_dir().join("tests/oracle/reference.json");
-        let text = std::fs::read_to_string(path).expect("it is part of the repository");
-        serde_json::from_str(&text).expect("it is JSON")
-    });
-    let model = &figures["models"][name];
+pub fn reference(name: &str) -> &'static Value {
+    static FIGURES: OnceLock<Value> = OnceLock::new();
+    best_flow(&FIGURES.get_or_init(|| recorded("reference.json"))["models"][name])
+}
+
+/// The same of static quantization in a format, `QDQ` or `QOperator`.
+///
+/// # Panics
+///
+/// Where `tests/oracle/reference_static.json` is broken.
+pub fn reference_static(name: &str, format: &str) -> &'static Value {
+    static FIGURES: OnceLock<Value> = OnceLock::new();
+    let figures = FIGURES.get_or_init(|| recorded("reference_static.json"));
+    best_flow(&figures["models"][name][format])
+}
+
+fn recorded(file: &str) -> Value {
+    let path = workspace_dir().join("tests/oracle").join(file);
+    let text = fs::read_to_string(path).expect("it is part of the repository");
+    serde_json::from_str(&text).expect("it is JSON")
+}
+
+fn best_flow(model: &Value) -> &Value {
     &model["flows"][model["best"].as_str().unwrap_or_default()]
 }

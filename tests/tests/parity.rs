@@ -7,10 +7,10 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use onnxq_ir::Model;
 use onnxq_tensor::{DType, Tensor};
 use onnxq_tests::{
-    metrics::to_f64s,
-    oracle::{Level, OracleError, Tensors, oracle},
+    oracle::{OracleError, oracle},
     stages::{Stages, reference},
     subject::load,
+    tasks::{has_task, measure},
     zoo::zoo,
 };
 use serde_json::Value;
@@ -63,15 +63,9 @@ fn main() -> ExitCode {
                 parity(&model, name, ours, theirs).map_err(Failed::from)
             }));
         }
-        let task: Option<Task> = match model.name.as_str() {
-            "digits" | "digits_cnn" => Some(|m| top1(m, "digits_test.npz")),
-            "tabular_mlp" => Some(|m| top1(m, "tabular_mlp_test.npz")),
-            "minilm" => Some(retrieval),
-            _ => None,
-        };
-        if let Some(task) = task {
+        if has_task(&model.name) {
             trials.push(Trial::test(format!("{}/accuracy", model.name), move || {
-                task(&model).map_err(Failed::from)
+                accuracy(&model).map_err(Failed::from)
             }));
         }
     }
@@ -186,97 +180,23 @@ fn weights(model: &Model) -> Result<BTreeMap<Weight, String>, String> {
     Ok(weights)
 }
 
-/// An accuracy measured as `tests/oracle/reference.py` does, compared with its figures.
-type Task = fn(&Stages) -> Result<(), String>;
-
-fn recorded(model: &Stages, figure: &str) -> f64 {
-    let task = &reference(&model.name)["task"];
-    task[figure].as_f64().unwrap_or(1.0)
+/// A model does its task as well as what the reference tool makes of it.
+fn accuracy(model: &Stages) -> Result<(), String> {
+    let Some(ours) = measure(model, model.quantized()?)? else {
+        return Ok(());
+    };
+    let theirs = &reference(&model.name)["task"];
+    no_worse(theirs, "accuracy", ours.accuracy)?;
+    ours.cosine_to_float
+        .map_or(Ok(()), |cosine| no_worse(theirs, "cosine_to_float", cosine))
 }
 
-fn no_worse(model: &Stages, figure: &str, ours: f64) -> Result<(), String> {
-    let theirs = recorded(model, figure);
+fn no_worse(theirs: &Value, figure: &str, ours: f64) -> Result<(), String> {
+    let theirs = theirs[figure].as_f64().unwrap_or(1.0);
     match ours + 5e-6 >= theirs {
         true => Ok(()),
         false => Err(format!(
             "{figure} is {ours:.5}, expected {theirs:.5} or more"
         )),
     }
-}
-
-fn run(model: &Stages, inputs: &Tensors) -> Result<Tensors, String> {
-    oracle()
-        .run(&model.quantized()?.path, inputs, Level::All)
-        .map_err(|e| e.to_string())
-}
-
-/// How often the largest logit is that of the label.
-fn top1(model: &Stages, file: &str) -> Result<(), String> {
-    let data = model.data(file)?;
-    let inputs = Tensors::from_iter([("input".to_owned(), data["input"].clone())]);
-    let outputs = run(model, &inputs)?;
-    let labels = data["label"].to_i64s().map_err(|e| e.to_string())?;
-    let logits = numbers(&outputs[0])?;
-    let right = logits
-        .chunks(logits.len() / labels.len())
-        .zip(&labels)
-        .filter(|(row, label)| {
-            let best = (0..row.len())
-                .rev()
-                .max_by(|&a, &b| row[a].total_cmp(&row[b]));
-            best == usize::try_from(**label).ok()
-        });
-    no_worse(
-        model,
-        "accuracy",
-        right.count() as f64 / labels.len() as f64,
-    )
-}
-
-fn numbers(tensor: &Tensor) -> Result<Vec<f64>, String> {
-    to_f64s(tensor).ok_or_else(|| format!("{} are no numbers", tensor.dtype()))
-}
-
-/// Sentences of the two halves say the same, row by row: how often each finds its partner, and
-/// how near the embeddings stay to the float model's.
-fn retrieval(model: &Stages) -> Result<(), String> {
-    let data = model.data("minilm_text.npz")?;
-    let names = ["input_ids", "attention_mask", "token_type_ids"];
-    let inputs = names.map(|name| (name.to_owned(), data[name].clone()));
-    let hidden = numbers(&run(model, &Tensors::from_iter(inputs))?[0])?;
-    let mask = numbers(&data["attention_mask"])?;
-    let float = numbers(&data["embedding"])?;
-    let rows = data["attention_mask"].dims()[0];
-    let (steps, width) = (mask.len() / rows, float.len() / rows);
-    let pooled: Vec<Vec<f64>> = (0..rows)
-        .map(|row| {
-            let mut sum = vec![0.0; width];
-            for step in (0..steps).filter(|step| mask[row * steps + step] > 0.0) {
-                let at = (row * steps + step) * width;
-                for (s, h) in sum.iter_mut().zip(&hidden[at..at + width]) {
-                    *s += h;
-                }
-            }
-            let length = dot(&sum, &sum).sqrt();
-            sum.iter().map(|s| s / length).collect()
-        })
-        .collect();
-    let partner = |row: usize| (row + rows / 2) % rows;
-    let finds = |&row: &usize| {
-        let paired = dot(&pooled[row], &pooled[partner(row)]);
-        let others = (0..rows).filter(|&other| other != row && other != partner(row));
-        others
-            .map(|other| dot(&pooled[row], &pooled[other]))
-            .all(|c| c < paired)
-    };
-    let found = (0..rows).filter(finds).count();
-    no_worse(model, "accuracy", found as f64 / rows as f64)?;
-    let near: f64 = (0..rows)
-        .map(|row| dot(&pooled[row], &float[row * width..(row + 1) * width]))
-        .sum();
-    no_worse(model, "cosine_to_float", near / rows as f64)
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
