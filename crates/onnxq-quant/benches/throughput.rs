@@ -1,11 +1,12 @@
-//! Bytes of `f32` read per second on one thread: `cargo bench -p onnxq-quant`.
+//! Bytes of `f32` read per second on one thread, and what it costs to observe a value:
+//! `cargo bench -p onnxq-quant`.
 #![expect(clippy::print_stdout, reason = "a table is what this is for")]
 
 use std::{hint::black_box, time::Instant};
 
-use onnxq_quant::FloatType;
 use onnxq_quant::{
-    Granularity, ParamSpec, QuantType, ValueRange, WeightSpec,
+    CalibrationSpec, FloatType, Granularity, Method, ParamSpec, QuantType, TensorObserver,
+    ValueRange, WeightSpec,
     data::{min_max, quantize},
     quantize_weight, weight_ranges,
 };
@@ -97,4 +98,72 @@ fn main() {
             _ = black_box(quantize_weight(&weight, &spec))
         });
     }
+    observers();
+}
+
+/// The least time of several runs, in nanoseconds by value.
+fn per_value(values: usize, mut run: impl FnMut()) -> f64 {
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let start = Instant::now();
+        run();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best * 1e9 / values as f64
+}
+
+/// 64 samples of a tensor, each by itself, against joining them and then doing as NumPy does.
+fn observers() {
+    const SAMPLES: usize = 64;
+    let mut state = 1u64;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (state >> 40) as f32 / 8388608.0 - 1.0
+    };
+    let normal: Vec<f32> = (0..200_704)
+        .map(|_| (0..8).map(|_| uniform()).sum::<f32>())
+        .collect();
+    let relu: Vec<f32> = normal.iter().map(|v| v.max(0.0)).collect();
+    let small = normal[..2048].to_vec();
+    println!(
+        "\n{:<42} {:>8} {:>8}",
+        "observe 64 samples", "ns/value", "naive"
+    );
+    for (shape, data) in [("normal", &normal), ("relu", &relu), ("small", &small)] {
+        let naive = per_value(SAMPLES * data.len(), || {
+            let all: Vec<f32> = (0..SAMPLES).flat_map(|_| data.iter().copied()).collect();
+            _ = black_box(naive_histogram(&all, 2048));
+        });
+        for method in [Method::MINMAX, Method::PERCENTILE, Method::ENTROPY] {
+            let spec = CalibrationSpec {
+                method,
+                symmetric: false,
+            };
+            for (form, keep) in [("counted", 0), ("kept", usize::MAX)] {
+                let run = || {
+                    let observer = TensorObserver::new(spec, None, keep).unwrap();
+                    for sample in 0..SAMPLES {
+                        observer.observe(sample, data, &[data.len()]).unwrap();
+                    }
+                    observer
+                };
+                let seen = per_value(SAMPLES * data.len(), || _ = black_box(run()));
+                let name = format!("{shape}, {}, {form}", method.name());
+                let observer = run();
+                let finish = per_value(1_000_000, || _ = black_box(observer.range()));
+                println!("{name:<42} {seen:8.3} {naive:8.3} {finish:8.3} ms to finish");
+            }
+        }
+    }
+}
+
+/// Range, then bins, one value at a time.
+fn naive_histogram(values: &[f32], bins: usize) -> Vec<u64> {
+    let range = min_max(values).unwrap();
+    let mut counts = vec![0; bins];
+    for &v in values {
+        let at = ((v - range.lo) / (range.hi - range.lo) * bins as f32) as usize;
+        counts[at.min(bins - 1)] += 1;
+    }
+    counts
 }

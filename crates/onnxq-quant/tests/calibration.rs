@@ -108,9 +108,9 @@ fn expected(lo: f32, hi: f32) -> ValueRange {
 #[test]
 fn percentiles_of_few_values() {
     let (range, _) = observe(Method::PERCENTILE, 100, &[-1.0, 0.5, 2.0, 4.0]);
-    assert_eq!(range, ValueRange::new(-1.0, 3.998291015625));
+    assert_eq!(range, ValueRange::new(-1.0, 0.5 + 3.5 * 2047.0 / 2048.0));
     let (range, _) = observe(Method::PERCENTILE, 100, &[0.0, 0.5, 2.0, 4.0]);
-    assert_eq!(range, ValueRange::new(0.0, 3.998046875));
+    assert_eq!(range, ValueRange::new(0.0, 4.0 * 2047.0 / 2048.0));
 }
 
 #[test]
