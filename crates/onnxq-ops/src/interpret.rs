@@ -13,9 +13,10 @@ pub struct Interpreter<'a> {
     model: &'a Model,
     opsets: &'a ir::def::Opsets,
     observe: Option<&'a Observer<'a>>,
+    observe_regions: bool,
 }
 
-/// Sees every value of the main graph when it is produced.
+/// Sees every value of a graph when it is produced.
 pub type Observer<'a> = dyn Fn(&Graph, ValueId, &Value) + 'a;
 
 impl<'a> Interpreter<'a> {
@@ -25,6 +26,7 @@ impl<'a> Interpreter<'a> {
             model,
             opsets: &model.opsets,
             observe: None,
+            observe_regions: false,
         }
     }
 
@@ -34,6 +36,17 @@ impl<'a> Interpreter<'a> {
     pub fn observed(self, observe: &'a Observer<'a>) -> Interpreter<'a> {
         Interpreter {
             observe: Some(observe),
+            ..self
+        }
+    }
+
+    /// The same, with `observe` called for every value of every region that is run, each time, at
+    /// whatever depth. Bodies of functions are no regions.
+    #[must_use]
+    pub fn observed_in_regions(self, observe: &'a Observer<'a>) -> Interpreter<'a> {
+        Interpreter {
+            observe: Some(observe),
+            observe_regions: true,
             ..self
         }
     }
@@ -145,7 +158,7 @@ impl<'a> Interpreter<'a> {
         };
         let opset = self.opsets.get(&op.domain).copied().unwrap_or(1);
         let inner = Interpreter {
-            observe: None,
+            observe: self.observe.filter(|_| self.observe_regions),
             ..*self
         };
         let region = move |graph: &Graph, inputs: Vec<Value>| {
@@ -176,7 +189,8 @@ fn value(values: &[Vec<Option<Value>>], v: ValueId) -> Option<Value> {
     values[v.node.index()].get(v.result as usize)?.clone()
 }
 
-fn at_node(node: &ir::Node, e: EvalError) -> EvalError {
+/// The error `e` of `node`, which it then names.
+pub fn at_node(node: &ir::Node, e: EvalError) -> EvalError {
     let op = node.op().map_or_else(String::new, ir::Op::qualified);
     let name = if node.name.is_empty() {
         node.results.first().map_or("", |v| v.name.as_str())

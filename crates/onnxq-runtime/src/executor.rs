@@ -55,16 +55,7 @@ impl<'a> Executor<'a> {
         observe: &dyn Fn(&Graph, ValueId, &Value),
     ) -> Result<Vec<Tensor>, RunError> {
         let graph = &self.model.graph;
-        let expected = graph.inputs().len();
-        if inputs.len() != expected {
-            return Err(RunError::Count {
-                expected,
-                found: inputs.len(),
-            });
-        }
-        for (&n, input) in graph.inputs().iter().zip(inputs) {
-            check_input(graph, n, input.as_ref())?;
-        }
+        check_inputs(graph, inputs)?;
         let inputs = inputs
             .iter()
             .map(|t| t.clone().map(Value::Tensor))
@@ -81,6 +72,21 @@ impl<'a> Executor<'a> {
             .map(tensor)
             .collect()
     }
+}
+
+/// Whether `inputs` are as many as `graph` has, and of the types it declares.
+pub(crate) fn check_inputs(graph: &Graph, inputs: &[Option<Tensor>]) -> Result<(), RunError> {
+    let expected = graph.inputs().len();
+    if inputs.len() != expected {
+        return Err(RunError::Count {
+            expected,
+            found: inputs.len(),
+        });
+    }
+    for (&n, input) in graph.inputs().iter().zip(inputs) {
+        check_input(graph, n, input.as_ref())?;
+    }
+    Ok(())
 }
 
 fn check_input(graph: &Graph, n: NodeId, input: Option<&Tensor>) -> Result<(), RunError> {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! [`ir`] has the graph, [`pass`] what a pass is made of, [`registry`] the passes there are,
-//! [`Executor`] the reference semantics, [`data`] arrays in and out. A [`Session`] runs a pipeline
-//! with calibration data, for static quantization.
+//! [`Plan`] runs models, [`Executor`] has the reference semantics, [`data`] arrays in and out. A
+//! [`Session`] runs a pipeline with calibration data, for static quantization.
 
 pub mod calibrate;
 pub mod data;
@@ -25,7 +25,7 @@ pub use onnxq_ops as ops;
 pub use onnxq_pass as pass;
 pub use onnxq_passes::{Calibrate, RangeRequest, RangeSource, registry};
 pub use onnxq_quant as quant;
-pub use onnxq_runtime::{Executor, RunError};
+pub use onnxq_runtime::{Executor, Plan, RunError, View, Workspace};
 pub use onnxq_tensor as tensor;
 pub use session::Session;
 
