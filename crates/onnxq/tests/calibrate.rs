@@ -48,10 +48,15 @@ fn range(ranges: &Ranges, tensor: &str) -> (f32, f32) {
     (range.lo, range.hi)
 }
 
-const METHODS: [&str; 3] = [
+const METHODS: [&str; 8] = [
     "minmax",
     "minmax{moving-average}",
     "minmax{symmetric-ranges}",
+    "entropy{num-bins=64 num-quantized-bins=16}",
+    "percentile{percentile=90 num-bins=64}",
+    "percentile{percentile=90 symmetric-ranges=false}",
+    "distribution",
+    "mse{num-bins=64}",
 ];
 
 #[test]

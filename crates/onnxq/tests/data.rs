@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use onnxq::{
-    data::{Batch, Data, stack, write_npz},
+    data::{Batch, Data, DataError, stack, write_npz},
     ir::{Graph, Type},
     tensor::{DType, Dim, Tensor},
 };
@@ -249,4 +249,75 @@ fn results_of_samples_are_stacked_along_the_first_axis() {
     assert_eq!(scalars.dims(), [2]);
     let error = stack("y", &[floats(&[1, 3]), floats(&[1, 4])]).unwrap_err();
     assert!(error.contains("output 'y'"), "{error}");
+}
+
+/// An archive as `numpy.savez_compressed` writes it.
+fn deflated(dir: &Path, name: &str, arrays: &[(&str, Tensor)]) -> std::path::PathBuf {
+    use std::io::{Read, Write};
+    let stored = npz(dir, "stored.npz", arrays);
+    let mut from = zip::ZipArchive::new(fs::File::open(stored).unwrap()).unwrap();
+    let path = dir.join(name);
+    let mut to = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+    for i in 0..from.len() {
+        let mut entry = from.by_index(i).unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        let options = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Deflated);
+        to.start_file(entry.name().unwrap().into_owned(), options)
+            .unwrap();
+        to.write_all(&bytes).unwrap();
+    }
+    to.finish().unwrap();
+    path
+}
+
+#[test]
+fn deflated_arrays_are_read_in_any_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let g = graph(&[("x", DType::F32, &[0, 3]), ("k", DType::F32, &[1])]);
+    let arrays = [("x", floats(&[50, 3])), ("k", floats(&[1]))];
+    let whole = Data::open(&npz(dir.path(), "d.npz", &arrays), &g, Batch::Auto).unwrap();
+    let path = deflated(dir.path(), "z.npz", &arrays);
+    let data = Data::open(&path, &g, Batch::Auto).unwrap();
+    assert_eq!(data.len(), 50);
+    for i in [0, 1, 2, 40, 7, 49, 49, 0] {
+        assert_eq!(data.sample(i).unwrap(), whole.sample(i).unwrap(), "{i}");
+    }
+    let both = |data: &Data| data.map::<_, onnxq::Error>(Some(4), |_, s| Ok(s)).unwrap();
+    assert_eq!(both(&data), both(&whole));
+    let all = Data::open(&path, &g, Batch::All).unwrap();
+    assert_eq!(all.sample(0).unwrap()[0], Some(floats(&[50, 3])));
+}
+
+#[test]
+fn damaged_archives_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let g = graph(&[("x", DType::F32, &[0, 3])]);
+    let path = deflated(dir.path(), "z.npz", &[("x", floats(&[5000, 3]))]);
+    let mut bytes = fs::read(&path).unwrap();
+    for at in (60..bytes.len() - 200).step_by(7) {
+        bytes[at] ^= 0x55;
+    }
+    fs::write(&path, &bytes).unwrap();
+    let read = Data::open(&path, &g, Batch::Auto)
+        .and_then(|data| (0..5000).try_for_each(|i| data.sample(i).map(drop)));
+    let message = read.unwrap_err().to_string();
+    assert!(message.contains("z.npz"), "{message}");
+}
+
+#[test]
+fn the_first_failure_is_reported() {
+    let data = Data::from_samples((0..50).map(|i| vec![Some(Tensor::scalar(i as f32))]));
+    for _ in 0..10 {
+        let failed = data.map(Some(4), |i, _| match i {
+            11 | 12 | 40 => Err(DataError::NoSample(i)),
+            i => Ok(i),
+        });
+        assert!(matches!(failed, Err(DataError::NoSample(11))));
+    }
+    assert_eq!(
+        data.map::<_, DataError>(None, |i, _| Ok(i)).unwrap(),
+        Vec::from_iter(0..50)
+    );
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use onnxq::{
     Executor,
-    data::{self, Batch, Data},
+    data::{self, Batch, Data, Sample},
     tensor::Tensor,
 };
 
@@ -49,15 +49,14 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let data = Data::open(&args.inputs, &model.graph, args.batch.unwrap_or_default())?;
     let executor = Executor::new(&model);
     let bar = args.verbosity.bar(data.len());
-    let run = |i: usize| {
-        let sample = data.sample(i)?;
+    let run = |i: usize, sample: Sample| {
         let outputs = executor
             .run(&sample)
             .map_err(|e| Failure::new(format!("{}: sample {i}: {e}", files::name(&args.model))))?;
         bar.inc(1);
         Ok::<_, Failure>(outputs)
     };
-    let samples: Vec<Vec<Tensor>> = onnxq::data::map_samples(data.len(), args.threads, run)?;
+    let samples: Vec<Vec<Tensor>> = data.map(args.threads, run)?;
     bar.finish_and_clear();
     let mut arrays = Vec::new();
     for (i, output) in model.graph.outputs.iter().enumerate() {

@@ -79,7 +79,7 @@ impl Shard {
     }
 
     /// The samples of the shard, of `samples`.
-    fn samples(self, samples: usize) -> impl Iterator<Item = usize> {
+    fn samples(self, samples: usize) -> impl ExactSizeIterator<Item = usize> + Send {
         (self.index - 1..samples).step_by(self.count)
     }
 }

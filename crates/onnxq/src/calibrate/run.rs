@@ -1,10 +1,6 @@
 //! Runs a model on samples, side by side, with its tensors observed.
 
-use std::{
-    num::NonZero,
-    path::Path,
-    sync::{Mutex, PoisonError, mpsc},
-};
+use std::path::Path;
 
 use onnxq_ir::Model;
 use onnxq_quant::Observers;
@@ -29,51 +25,30 @@ pub(super) fn observe(
     progress: &mut OnSample<'_>,
 ) -> Result<(), Error> {
     options.shard.check()?;
-    let samples: Vec<usize> = options.shard.samples(data.len()).collect();
-    if samples.is_empty() {
+    let samples = options.shard.samples(data.len());
+    if samples.len() == 0 {
         return Err(CalibrationError::EmptyShard {
             samples: data.len(),
             shard: options.shard,
         }
         .into());
     }
-    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = options
-        .threads
-        .unwrap_or_else(cores)
-        .clamp(1, samples.len());
-    let total = samples.len();
+    let (mut done, total) = (0, samples.len());
     let work = Work {
         model,
         data,
-        observers,
         observed: Observed::new(model, observers),
-        queue: Mutex::new(samples.into_iter()),
     };
-    let (done, finished) = mpsc::channel();
     progress(0, total);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (work, done) = (&work, done.clone());
-            scope.spawn(move || work.run(&done));
-        }
-        drop(done);
-        let mut count = 0;
-        let mut failed: Option<(usize, Error)> = None;
-        for (sample, result) in finished {
-            match result {
-                Ok(()) => {
-                    count += 1;
-                    progress(count, total);
-                }
-                // Samples are begun in order, so the first that fails is among those that ran.
-                Err(e) if failed.as_ref().is_none_or(|(first, _)| sample < *first) => {
-                    failed = Some((sample, e));
-                }
-                Err(_) => {}
-            }
-        }
-        failed.map_or(Ok(()), |(_, e)| Err(e))
+    let start = || Executor::new(model);
+    let run = |executor: &mut Executor<'_>, sample, inputs: Sample| {
+        work.observe(executor, sample, &inputs)?;
+        observers.sample_done(sample);
+        Ok::<_, Error>(())
+    };
+    data.for_each(samples, options.threads, start, run, &mut |_, ()| {
+        done += 1;
+        progress(done, total);
     })
 }
 
@@ -81,42 +56,10 @@ pub(super) fn observe(
 struct Work<'a> {
     model: &'a Model,
     data: &'a Data,
-    observers: &'a Observers,
     observed: Observed<'a>,
-    /// The samples to come; empty once one has failed.
-    queue: Mutex<std::vec::IntoIter<usize>>,
 }
 
-type Done = mpsc::Sender<(usize, Result<(), Error>)>;
-
 impl Work<'_> {
-    fn run(&self, done: &Done) {
-        let executor = Executor::new(self.model);
-        while let Some((sample, inputs)) = self.next() {
-            let result = inputs.and_then(|inputs| self.observe(&executor, sample, &inputs));
-            if result.is_err() {
-                *self.queue() = Vec::new().into_iter();
-            } else {
-                self.observers.sample_done(sample);
-            }
-            // Nobody listens where the caller has panicked.
-            if done.send((sample, result)).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// The next sample. Samples are read in order, and one at a time, as files are.
-    fn next(&self) -> Option<(usize, Result<Sample, Error>)> {
-        let mut queue = self.queue();
-        let sample = queue.next()?;
-        Some((sample, self.data.sample(sample).map_err(Error::from)))
-    }
-
-    fn queue(&self) -> std::sync::MutexGuard<'_, std::vec::IntoIter<usize>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn observe(
         &self,
         executor: &Executor<'_>,

@@ -5,16 +5,24 @@
 //! of an array runs over samples: it is cut by the input's static batch size, else by `--batch`,
 //! else one row each (`docs/cli` in the specification, "Data"). An array that makes one sample
 //! only serves every sample of the others.
+//!
+//! Files are mapped, or inflated as far as is asked for: what a program has read of them takes no
+//! memory once it is done with it ([`Tensor::buffer`] and its `release` give mapped memory back).
 
+mod array;
 mod npy;
+mod walk;
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use onnxq_ir::{Graph, NodeId};
-use onnxq_tensor::{DType, Tensor};
+use onnxq_tensor::{DType, MappedFile, Tensor};
+
+use array::Array;
 
 /// How many rows of axis 0 make one sample.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -89,7 +97,7 @@ struct FileData {
 
 #[derive(Debug)]
 struct Cut {
-    array: Tensor,
+    array: Array,
     /// Rows of one sample; `None` where the array is one sample.
     rows: Option<usize>,
     /// Whether the input has no batch axis: a row is a sample without that axis.
@@ -129,8 +137,8 @@ impl Data {
     /// Samples in memory: a tensor for each input of the model in order, `None` where the model
     /// has a default.
     pub fn from_samples(samples: impl IntoIterator<Item = Sample>) -> Data {
-        let whole = |array| Cut {
-            array,
+        let whole = |tensor: Tensor| Cut {
+            array: tensor.into(),
             rows: None,
             drop_axis: false,
         };
@@ -161,7 +169,16 @@ impl Data {
             .unwrap_or_default();
         match extension {
             _ if meta.is_dir() => return self.add_folder(path, graph, batch),
-            "npz" => self.add_arrays(path, read_npz(path)?, graph, batch)?,
+            "npz" => {
+                // Files often hold labels and the like as well.
+                let names: HashSet<&str> = graph
+                    .inputs()
+                    .iter()
+                    .map(|&n| input_name(graph, n))
+                    .collect();
+                let arrays = array::open_npz(path, |name| names.contains(name))?;
+                self.add_arrays(path, arrays, graph, batch)?;
+            }
             "npy" => {
                 let input = match required_inputs(graph).as_slice() {
                     [n] => input_name(graph, *n).to_owned(),
@@ -171,8 +188,7 @@ impl Data {
                         return Err(DataError::file(path, message));
                     }
                 };
-                let file = fs::File::open(path).map_err(DataError::io(path))?;
-                let array = npy::read(io::BufReader::new(file), path, &input)?;
+                let array = array::open_npy(path, &input)?;
                 self.add_arrays(path, vec![(input, array)], graph, batch)?;
             }
             _ => {
@@ -186,7 +202,7 @@ impl Data {
     fn add_arrays(
         &mut self,
         path: &Path,
-        arrays: Vec<(String, Tensor)>,
+        arrays: Vec<(String, Array)>,
         graph: &Graph,
         batch: Batch,
     ) -> Result<(), DataError> {
@@ -235,27 +251,17 @@ impl Data {
         self.len() == 0
     }
 
-    /// The sample `index`; the arrays are shared.
+    /// The sample `index`. Where arrays are compressed, samples are best read in order, as
+    /// [`map`](Data::map) and [`for_each`](Data::for_each) do.
     ///
     /// # Errors
     /// There is no such sample, or its file cannot be read.
     pub fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let (file, at) = self.locate(index)?;
-        let part = |cut: &Cut| match cut.rows {
-            None => Some(cut.array.clone()),
-            Some(rows) => {
-                let part = cut.array.rows(at * rows..(at + 1) * rows).ok()?;
-                if !cut.drop_axis {
-                    return Some(part);
-                }
-                part.reshape(&part.dims()[1..]).ok()
-            }
-        };
-        file.inputs
-            .iter()
-            .map(|c| c.as_ref().map_or(Some(None), |c| part(c).map(Some)))
-            .collect::<Option<Sample>>()
-            .ok_or(DataError::NoSample(index))
+        let inputs = file.inputs.iter();
+        inputs
+            .map(|cut| cut.as_ref().map(|c| c.sample(at)).transpose())
+            .collect()
     }
 
     /// The file that the sample `index` is in, and which of the file's samples it is.
@@ -275,6 +281,21 @@ impl Data {
     }
 }
 
+impl Cut {
+    /// The part of the array that is in sample `at` of the file.
+    fn sample(&self, at: usize) -> Result<Tensor, DataError> {
+        let Some(rows) = self.rows else {
+            return self.array.whole();
+        };
+        let part = self.array.rows(at * rows..(at + 1) * rows)?;
+        match self.drop_axis {
+            // One row: as many elements without the axis.
+            true => Ok(part.reshape(&part.dims()[1..]).unwrap_or(part)),
+            false => Ok(part),
+        }
+    }
+}
+
 /// The inputs that have no default.
 fn required_inputs(graph: &Graph) -> Vec<NodeId> {
     graph
@@ -289,37 +310,18 @@ fn input_name(graph: &Graph, n: NodeId) -> &str {
     &graph.node(n).results[0].name
 }
 
-fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, DataError> {
-    let file = fs::File::open(path).map_err(DataError::io(path))?;
-    let mut archive = zip::ZipArchive::new(io::BufReader::new(file))
-        .map_err(|e| DataError::file(path, format!("is no .npz file: {e}")))?;
-    let mut arrays = Vec::new();
-    for i in 0..archive.len() {
-        let entry = archive
-            .by_index(i)
-            .map_err(|e| DataError::file(path, e.to_string()))?;
-        let name = entry
-            .name()
-            .map_err(|e| DataError::file(path, e.to_string()))?
-            .into_owned();
-        let name = name.strip_suffix(".npy").unwrap_or(&name).to_owned();
-        arrays.push((name.clone(), npy::read(entry, path, &name)?));
-    }
-    Ok(arrays)
-}
-
-fn read_test_data(files: &[PathBuf], graph: &Graph) -> Result<Vec<(String, Tensor)>, DataError> {
+fn read_test_data(files: &[PathBuf], graph: &Graph) -> Result<Vec<(String, Array)>, DataError> {
     let mut arrays = Vec::new();
     for (i, &n) in required_inputs(graph).iter().enumerate() {
         let name = format!("input_{i}.pb");
         let Some(path) = files.iter().find(|p| p.ends_with(&name)) else {
             continue;
         };
-        let bytes = fs::read(path).map_err(DataError::io(path))?;
+        let bytes = MappedFile::open(path).map_err(DataError::io(path))?;
         let file = path.to_string_lossy();
-        let (_, tensor) = onnxq_onnx::tensor_from_bytes(&bytes.into(), &file)
+        let (_, tensor) = onnxq_onnx::tensor_from_bytes(&bytes, &file)
             .map_err(|e| DataError::file(path, e.to_string()))?;
-        arrays.push((input_name(graph, n).to_owned(), tensor));
+        arrays.push((input_name(graph, n).to_owned(), tensor.into()));
     }
     Ok(arrays)
 }
@@ -327,14 +329,13 @@ fn read_test_data(files: &[PathBuf], graph: &Graph) -> Result<Vec<(String, Tenso
 /// Cuts the arrays of a file; gives the number of samples, and the array of each input.
 fn cut(
     path: &Path,
-    arrays: Vec<(String, Tensor)>,
+    arrays: Vec<(String, Array)>,
     graph: &Graph,
     batch: Batch,
 ) -> Result<(usize, Vec<Option<Cut>>), DataError> {
     let inputs = graph.inputs();
     let mut cuts: Vec<Option<Cut>> = inputs.iter().map(|_| None).collect();
     for (name, array) in arrays {
-        // Files often hold labels and the like as well.
         let Some(i) = inputs.iter().position(|&n| input_name(graph, n) == name) else {
             continue;
         };
@@ -386,7 +387,7 @@ fn describe_input(graph: &Graph, n: NodeId) -> String {
 fn cut_array(
     path: &Path,
     name: &str,
-    array: Tensor,
+    array: Array,
     graph: &Graph,
     n: NodeId,
     batch: Batch,
@@ -419,7 +420,7 @@ fn cut_array(
     };
     // An input without batch axis: the array may be the value, or values stacked.
     if shape.is_empty() {
-        return match array.rank() {
+        return match array.dims().len() {
             0 => Ok(Cut {
                 array,
                 rows: None,
@@ -433,7 +434,7 @@ fn cut_array(
             _ => Err(bad(format!("{}{:?}", array.dtype(), array.dims()))),
         };
     }
-    if array.rank() != shape.len() || !fits(&array.dims()[1..], 1) {
+    if array.dims().len() != shape.len() || !fits(&array.dims()[1..], 1) {
         return Err(bad(format!("{}{:?}", array.dtype(), array.dims())));
     }
     let rows = array.dims()[0];

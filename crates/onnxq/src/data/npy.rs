@@ -10,86 +10,131 @@ use onnxq_tensor::{DType, Dims, Element, Tensor};
 
 use super::DataError;
 
-/// Reads one array, after `name` in messages.
-pub(super) fn read(mut reader: impl Read, path: &Path, name: &str) -> Result<Tensor, DataError> {
-    let bad = |message: String| DataError::array(path, name, message);
-    let header = read_header(&mut reader).map_err(|e| bad(e.to_string()))?;
-    let NpyType::Plain(ty) = header.dtype() else {
-        return Err(bad("has structured elements".to_owned()));
-    };
-    let dtype = match (ty.type_char(), ty.size_field()) {
-        (TypeChar::Bool, 1) => DType::Bool,
-        (TypeChar::Int, 1) => DType::I8,
-        (TypeChar::Int, 2) => DType::I16,
-        (TypeChar::Int, 4) => DType::I32,
-        (TypeChar::Int, 8) => DType::I64,
-        (TypeChar::Uint, 1) => DType::U8,
-        (TypeChar::Uint, 2) => DType::U16,
-        (TypeChar::Uint, 4) => DType::U32,
-        (TypeChar::Uint, 8) => DType::U64,
-        (TypeChar::Float, 2) => DType::F16,
-        (TypeChar::Float, 4) => DType::F32,
-        (TypeChar::Float, 8) => DType::F64,
-        (TypeChar::Complex, 8) => DType::Complex64,
-        (TypeChar::Complex, 16) => DType::Complex128,
-        (TypeChar::UnicodeStr, _) => DType::String,
-        (other, size) => return Err(bad(format!("has elements of type {other}{size}"))),
-    };
-    let dims: Dims = header
-        .shape()
-        .iter()
-        .map(|&d| usize::try_from(d).map_err(|e| bad(e.to_string())))
-        .collect::<Result<_, _>>()?;
-    let count = onnxq_tensor::element_count(&dims).map_err(|e| bad(e.to_string()))?;
-    let width = match dtype {
-        DType::String => ty.size_field() as usize * 4,
-        _ => dtype.bits() / 8,
-    };
-    let expected = count
-        .checked_mul(width)
-        .ok_or_else(|| bad("has too many elements".to_owned()))?;
-    // The header may lie about the size: read what is there.
-    let mut bytes = Vec::new();
-    let limit = expected as u64;
-    reader
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|e| bad(e.to_string()))?;
-    if bytes.len() != expected {
-        return Err(bad(format!(
-            "has {} bytes of data, expected {expected}",
-            bytes.len()
-        )));
-    }
-    if ty.endianness() == npyz::Endianness::Big {
-        let unit = if matches!(ty.type_char(), TypeChar::Complex) {
-            width / 2
-        } else {
-            width
-        };
-        let unit = if dtype == DType::String { 4 } else { unit };
-        bytes
-            .chunks_exact_mut(unit.max(1))
-            .for_each(<[u8]>::reverse);
-    }
-    if header.order() == Order::Fortran {
-        bytes = row_major(&bytes, &dims, width);
-    }
-    let tensor = if dtype == DType::String {
-        let strings: Vec<_> = match width {
-            0 => vec![bytes::Bytes::new(); count],
-            _ => bytes.chunks_exact(width).map(utf8).collect(),
-        };
-        Tensor::from_strings(dims, strings)
-    } else {
-        Tensor::new(dtype, dims, bytes)
-    };
-    tensor.map_err(|e| bad(e.to_string()))
+/// What the header of an array says.
+pub(super) struct Layout {
+    pub(super) dtype: DType,
+    pub(super) dims: Dims,
+    /// Bytes of an element.
+    width: usize,
+    /// Bytes to be turned around, where they are in the other order.
+    swap: Option<usize>,
+    fortran: bool,
+    /// Bytes of the header.
+    pub(super) header: usize,
+    /// Bytes of the elements.
+    pub(super) bytes: usize,
 }
 
-/// Reads magic, version and header. The reading library multiplies the dimensions unchecked, so
-/// those that overflow are refused before.
-fn read_header(reader: &mut impl Read) -> io::Result<NpyHeader> {
+impl Layout {
+    /// Reads the header of the array `name`.
+    pub(super) fn read(
+        reader: &mut impl Read,
+        path: &Path,
+        name: &str,
+    ) -> Result<Layout, DataError> {
+        let bad = |message: String| DataError::array(path, name, message);
+        let (header, length) = read_header(reader).map_err(|e| bad(e.to_string()))?;
+        let NpyType::Plain(ty) = header.dtype() else {
+            return Err(bad("has structured elements".to_owned()));
+        };
+        let dtype = match (ty.type_char(), ty.size_field()) {
+            (TypeChar::Bool, 1) => DType::Bool,
+            (TypeChar::Int, 1) => DType::I8,
+            (TypeChar::Int, 2) => DType::I16,
+            (TypeChar::Int, 4) => DType::I32,
+            (TypeChar::Int, 8) => DType::I64,
+            (TypeChar::Uint, 1) => DType::U8,
+            (TypeChar::Uint, 2) => DType::U16,
+            (TypeChar::Uint, 4) => DType::U32,
+            (TypeChar::Uint, 8) => DType::U64,
+            (TypeChar::Float, 2) => DType::F16,
+            (TypeChar::Float, 4) => DType::F32,
+            (TypeChar::Float, 8) => DType::F64,
+            (TypeChar::Complex, 8) => DType::Complex64,
+            (TypeChar::Complex, 16) => DType::Complex128,
+            (TypeChar::UnicodeStr, _) => DType::String,
+            (other, size) => return Err(bad(format!("has elements of type {other}{size}"))),
+        };
+        let dims: Dims = header
+            .shape()
+            .iter()
+            .map(|&d| usize::try_from(d).map_err(|e| bad(e.to_string())))
+            .collect::<Result<_, _>>()?;
+        let count = onnxq_tensor::element_count(&dims).map_err(|e| bad(e.to_string()))?;
+        let width = match dtype {
+            DType::String => ty.size_field() as usize * 4,
+            _ => dtype.bits() / 8,
+        };
+        let bytes = count
+            .checked_mul(width)
+            .ok_or_else(|| bad("has too many elements".to_owned()))?;
+        let unit = match (dtype, ty.type_char()) {
+            (DType::String, _) => 4,
+            (_, TypeChar::Complex) => width / 2,
+            _ => width,
+        };
+        let other_order = ty.endianness() == npyz::Endianness::Big;
+        Ok(Layout {
+            dtype,
+            dims,
+            width,
+            swap: other_order.then_some(unit.max(1)),
+            fortran: header.order() == Order::Fortran,
+            header: length,
+            bytes,
+        })
+    }
+
+    /// Whether the elements lie in the file as they do in a tensor.
+    pub(super) fn is_plain(&self) -> bool {
+        self.swap.is_none() && !self.fortran && self.dtype != DType::String
+    }
+
+    /// What is wrong where the file has this many bytes of elements instead.
+    pub(super) fn expected(&self, found: u64) -> String {
+        format!("has {found} bytes of data, expected {}", self.bytes)
+    }
+
+    /// Reads the elements, which follow the header.
+    pub(super) fn read_elements(
+        self,
+        reader: impl Read,
+        path: &Path,
+        name: &str,
+    ) -> Result<Tensor, DataError> {
+        let bad = |message: String| DataError::array(path, name, message);
+        // The header may lie about the size: read what is there.
+        let mut bytes = Vec::new();
+        reader
+            .take(self.bytes as u64)
+            .read_to_end(&mut bytes)
+            .map_err(|e| bad(e.to_string()))?;
+        if bytes.len() != self.bytes {
+            return Err(bad(self.expected(bytes.len() as u64)));
+        }
+        if let Some(unit) = self.swap {
+            bytes.chunks_exact_mut(unit).for_each(<[u8]>::reverse);
+        }
+        let (dims, width) = (self.dims, self.width);
+        if self.fortran {
+            bytes = row_major(&bytes, &dims, width);
+        }
+        let tensor = if self.dtype == DType::String {
+            let strings: Vec<_> = match width {
+                0 => vec![bytes::Bytes::new(); onnxq_tensor::element_count(&dims).unwrap_or(0)],
+                _ => bytes.chunks_exact(width).map(utf8).collect(),
+            };
+            Tensor::from_strings(dims, strings)
+        } else {
+            Tensor::new(self.dtype, dims, bytes)
+        };
+        tensor.map_err(|e| bad(e.to_string()))
+    }
+}
+
+/// Reads magic, version and header; gives their length too. The reading library multiplies the
+/// dimensions unchecked, so those that overflow are refused before.
+fn read_header(reader: &mut impl Read) -> io::Result<(NpyHeader, usize)> {
     let mut bytes = vec![0; 8];
     reader.read_exact(&mut bytes)?;
     // Version 1 has two bytes of length, later ones four.
@@ -115,7 +160,8 @@ fn read_header(reader: &mut impl Read) -> io::Result<NpyHeader> {
     if long || count.is_none_or(|n| n > 1 << 58) {
         return Err(io::Error::other("has sizes that are too large"));
     }
-    NpyHeader::from_reader(bytes.as_slice())
+    let length = bytes.len();
+    Ok((NpyHeader::from_reader(bytes.as_slice())?, length))
 }
 
 /// UTF-8 of NumPy's fixed-width UTF-32, which is padded with zeros.
