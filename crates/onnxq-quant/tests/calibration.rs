@@ -1,7 +1,10 @@
 //! Equality, bit for bit, with what the calibrators of `onnxruntime.quantization` make of the
 //! same data (`make_calibration.py`).
 
-use onnxq_quant::{CalibrationSpec, Method, Moments, TensorObserver, TensorRange, ValueRange};
+use onnxq_quant::{
+    CalibrationSpec, Method, Moments, Ranges, TensorObserver, TensorRange, ValueRange,
+    tables::{RangeTable, tensorrt_flatbuffers, tensorrt_text},
+};
 use serde_json::Value;
 
 fn reference() -> Value {
@@ -147,4 +150,39 @@ fn entropy_of_equal_bins_is_the_full_range() {
     assert_eq!(observe(equal, 5000, &data).0, full);
     let (chosen, _) = observe(Method::ENTROPY, 5000, &data);
     assert!(chosen.hi < full.hi / 2.0, "{chosen:?} {full:?}");
+}
+
+fn named(reference: &Value) -> Ranges {
+    let all = reference["tables"]["ranges"].as_array().unwrap();
+    let one = |entry: &Value| {
+        let [lo, hi] = pair(&entry[1]);
+        let name = entry[0].as_str().unwrap().to_owned();
+        (name, TensorRange::Tensor(ValueRange::new(lo, hi)))
+    };
+    all.iter().map(one).collect()
+}
+
+#[test]
+fn tables_for_tensorrt() {
+    let reference = reference();
+    let (ranges, tables) = (named(&reference), &reference["tables"]);
+    assert_eq!(tensorrt_text(&ranges), tables["text"].as_str().unwrap());
+    let bytes = tensorrt_flatbuffers(&ranges);
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, tables["flatbuffers"].as_str().unwrap());
+    assert!(!tensorrt_flatbuffers(&Ranges::default()).is_empty());
+}
+
+#[test]
+fn caches_of_the_reference_are_read() {
+    let reference = reference();
+    let tables = &reference["tables"];
+    let read = |key: &str| {
+        let text = tables[key].as_str().unwrap();
+        RangeTable::from_json(text.as_bytes()).unwrap().ranges
+    };
+    assert_eq!(read("cache"), named(&reference));
+    let [lo, hi] = pair(&tables["entropy range"]);
+    let expected = TensorRange::Tensor(ValueRange::new(lo, hi));
+    assert_eq!(read("entropy cache").get("x"), Some(&expected));
 }

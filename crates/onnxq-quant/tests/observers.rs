@@ -168,7 +168,8 @@ fn error(data: &[f32], lo: f32, hi: f32) -> f64 {
 #[test]
 fn squared_error_is_near_the_least() {
     let noise = |k: usize| ((k * 2_654_435_761) % 100_003) as f32 / 50_001.0 - 1.0;
-    let shapes: [(&str, fn(f32) -> f32); 4] = [
+    type Shape = (&'static str, fn(f32) -> f32);
+    let shapes: [Shape; 4] = [
         ("uniform", |u| u),
         ("heavy", |u| u / (1.0001 - u * u)),
         ("one-sided", |u| u.max(0.0) / (1.0001 - u)),

@@ -1,5 +1,7 @@
 //! Ranges in files.
 
 mod json;
+mod tensorrt;
 
 pub use json::RangeTable;
+pub use tensorrt::{tensorrt_flatbuffers, tensorrt_text};
