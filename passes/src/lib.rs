@@ -40,14 +40,17 @@ pub const PASSES: &[PassInfo] = &[
     // fuse
     fuse::fuse_clamp_quantize::INFO,
     fuse::eliminate_redundant_qdq::INFO,
+    fuse::carry_codes::INFO,
     fuse::fuse_dynamic_quantize::INFO,
     fuse::lower_gather::INFO,
     fuse::lower_matmul::INFO,
     fuse::lower_gemm::INFO,
     fuse::lower_conv::INFO,
     fuse::lower_lstm::INFO,
+    fuse::lower_qgemm::INFO,
     fuse::lower_qlinear_conv::INFO,
     fuse::lower_qlinear_matmul::INFO,
+    fuse::lower_qlinear_contrib::INFO,
 ];
 
 /// Every pipeline. The order of passes matters; comments say where and why.
@@ -94,12 +97,14 @@ const QUANTIZE: &str = "fold-quantized-constants,quantize-weights,insert-dynamic
 /// - What is redundant goes first: a product is lowered where nothing is between it and the
 ///   QuantizeLinear of its result, and that is the only one. Clamps go before, since two of those
 ///   may be equal once nothing is between.
+/// - Codes are carried before tables are looked up, which gives floats.
 /// - What quantizes activations while the model runs comes before what looks for it.
-/// - The lowerings do not depend on each other.
-const FUSE: &str = "fuse-clamp-quantize,eliminate-redundant-qdq,\
+/// - QGemm takes a Gemm with all it has, QLinearMatMul those without a bias. Otherwise the lowerings do
+///   not depend on each other.
+const FUSE: &str = "fuse-clamp-quantize,eliminate-redundant-qdq,carry-codes,\
     fuse-dynamic-quantize,\
     lower-gather,lower-matmul,lower-gemm,lower-conv,lower-lstm,\
-    lower-qlinear-conv,lower-qlinear-matmul";
+    lower-qgemm,lower-qlinear-conv,lower-qlinear-matmul,lower-qlinear-contrib";
 
 /// The registry of all passes and pipelines.
 pub fn registry() -> Registry {

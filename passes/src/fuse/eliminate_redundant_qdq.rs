@@ -23,12 +23,8 @@ use onnxq_ir::{Graph, Model, NodeId, ValueId};
 use onnxq_pass::{
     Pass, PassContext, PassError, PassInfo, Rewriter, Rule, apply_rewrites, describe,
 };
-use onnxq_tensor::DType;
 
-use super::{
-    pattern::MICROSOFT,
-    qdq::{self, Params},
-};
+use super::{pattern::MICROSOFT, qdq};
 
 pub(crate) const INFO: PassInfo = PassInfo {
     name: "eliminate-redundant-qdq",
@@ -59,7 +55,7 @@ impl Pass for EliminateRedundantQdq {
 fn requantize(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
     let q = qdq::quantize(rw, n)?;
     let x = qdq::dequantized(rw, rw.operand(n, 0)?)?;
-    if !x.params.same(&q.params) || !comes_back(&q.params) {
+    if !x.params.same(&q.params) || !q.params.comes_back() {
         return None;
     }
     let old = rw.result(n, 0);
@@ -71,26 +67,6 @@ fn requantize(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
         rw.rename(x.codes, name);
     }
     rw.replace(old, x.codes)
-}
-
-/// Whether every code that is dequantized with these is quantized to itself.
-fn comes_back(params: &Params) -> bool {
-    let few_bits = match params.qtype {
-        DType::I8 | DType::U8 | DType::I4 | DType::U4 => true,
-        DType::I16 | DType::U16 => params.scales.dtype() == DType::F32,
-        _ => false,
-    };
-    // The largest number is finite, and a step no subnormal.
-    let ends = match params.scales.dtype() {
-        DType::F32 => (f32::MIN_POSITIVE, f32::MAX / 65536.0),
-        DType::F16 => (6.2e-5, 200.0),
-        _ => return false,
-    };
-    let fits = |s: &f32| (ends.0..=ends.1).contains(s);
-    few_bits
-        && params
-            .scales()
-            .is_some_and(|scales| scales.iter().all(fits))
 }
 
 /// What makes two of these nodes the same.

@@ -17,6 +17,7 @@
 
 use onnxq_ir::{Model, NodeId, Op};
 use onnxq_pass::{Pass, PassContext, PassError, PassInfo, Rewriter, Rule, apply_rewrites};
+use onnxq_tensor::DType;
 
 use super::{
     product,
@@ -61,13 +62,19 @@ pub(super) fn types_fit(
     w: &Params,
     y: &Params,
 ) -> Option<()> {
-    if !(x.is_plain_scalar() && w.is_plain() && y.is_plain_scalar()) {
-        return rw.miss(n, "operators on codes take 8 bits with scales of float");
-    }
-    if x.qtype != y.qtype {
+    operands_fit(rw, n, x, w)?;
+    if !y.is_plain_scalar() || x.qtype != y.qtype {
         return rw.miss(n, "the codes of operand and result differ in type");
     }
-    if x.qtype == onnxq_tensor::DType::I8 && w.qtype == onnxq_tensor::DType::U8 {
+    Some(())
+}
+
+/// The same of the operands alone.
+pub(super) fn operands_fit(rw: &mut Rewriter<'_>, n: NodeId, x: &Params, w: &Params) -> Option<()> {
+    if !(x.is_plain_scalar() && w.is_plain()) {
+        return rw.miss(n, "operators on codes take 8 bits with scales of float");
+    }
+    if x.qtype == DType::I8 && w.qtype == DType::U8 {
         return rw.miss(n, "no runtime multiplies int8 activations by uint8 weights");
     }
     Some(())

@@ -63,7 +63,12 @@ impl Pass for LowerQLinearMatMul {
 }
 
 /// Goes on if `b` has one scale, or is a matrix with those of its columns, along this axis.
-fn columns_fit(rw: &mut Rewriter<'_>, n: NodeId, b: &Dequantized, columns: i64) -> Option<()> {
+pub(super) fn columns_fit(
+    rw: &mut Rewriter<'_>,
+    n: NodeId,
+    b: &Dequantized,
+    columns: i64,
+) -> Option<()> {
     let Some(axis) = b.params.axis else {
         return Some(());
     };

@@ -6,6 +6,7 @@
 //! one operator on codes (QLinearConv, QLinearMatMul). What no integer operator expresses stays as it
 //! is: valid QDQ, which computes the same.
 
+pub(crate) mod carry_codes;
 pub(crate) mod eliminate_redundant_qdq;
 pub(crate) mod fuse_clamp_quantize;
 pub(crate) mod fuse_dynamic_quantize;
@@ -14,6 +15,8 @@ pub(crate) mod lower_gather;
 pub(crate) mod lower_gemm;
 pub(crate) mod lower_lstm;
 pub(crate) mod lower_matmul;
+pub(crate) mod lower_qgemm;
+pub(crate) mod lower_qlinear_contrib;
 pub(crate) mod lower_qlinear_conv;
 pub(crate) mod lower_qlinear_matmul;
 

@@ -157,6 +157,23 @@ impl Params {
         Some((steps + zero).clamp(lo, hi))
     }
 
+    /// Whether every code that is dequantized with these is quantized to itself.
+    pub(super) fn comes_back(&self) -> bool {
+        let few_bits = match self.qtype {
+            DType::I8 | DType::U8 | DType::I4 | DType::U4 => true,
+            DType::I16 | DType::U16 => self.scales.dtype() == DType::F32,
+            _ => false,
+        };
+        // The largest number is finite, and a step no subnormal.
+        let ends = match self.scales.dtype() {
+            DType::F32 => (f32::MIN_POSITIVE, f32::MAX / 65536.0),
+            DType::F16 => (6.2e-5, 200.0),
+            _ => return false,
+        };
+        let fits = |s: &f32| (ends.0..=ends.1).contains(s);
+        few_bits && self.scales().is_some_and(|scales| scales.iter().all(fits))
+    }
+
     /// Scale and zero point as operands, the zero point spelled out.
     pub(super) fn operands(&self, rw: &mut Rewriter<'_>) -> [Option<ValueId>; 2] {
         let zero_point = self.zero_point.or_else(|| {

@@ -18,9 +18,9 @@ pub(super) struct Bias {
     /// The scale of the result; infinite where that is float.
     y_scale: f32,
     /// What else the sums are multiplied with.
-    pub(super) alpha: f32,
+    alpha: f32,
     /// What the bias is multiplied with.
-    pub(super) beta: f32,
+    beta: f32,
 }
 
 /// A bias as an operand.
@@ -47,6 +47,15 @@ impl Bias {
             alpha: 1.0,
             beta: 1.0,
         })
+    }
+
+    /// The same where the product is multiplied with `alpha`, and the bias with `beta`.
+    pub(super) fn times(self, alpha: f32, beta: f32) -> Bias {
+        Bias {
+            alpha,
+            beta,
+            ..self
+        }
     }
 
     /// The scales of the sums, as operators on codes compute them.
