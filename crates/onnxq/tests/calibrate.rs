@@ -2,7 +2,7 @@
 
 use onnxq::{
     Calibrate, Calibration, CalibrationOptions, Calibrator, RangeRequest, Shard,
-    calibrate::{calibrate, parse_method},
+    calibrate::{calibrate, float_tensors, parse_method},
     data::{Batch, Data, Sample, write_npz},
     ir::Model,
     quant::{CalibrationSpec, Ranges, TensorRange},
@@ -204,6 +204,33 @@ fn the_first_sample_that_fails_is_named() {
         let error = calibrate(&model(), &data, &options, &mut |_, _| {}).unwrap_err();
         assert!(error.to_string().contains("sample 9: input 'x'"), "{error}");
     }
+}
+
+#[test]
+fn bodies_are_observed() {
+    let model = onnxq::parse(
+        r#"<ir_version: 8, opset_import: ["": 13]>
+        main (float[2] x, bool c) => (float[2] y)
+        {
+            h = Relu (x)
+            y = If (c) <
+                then_branch = then () => (float[2] t) { i = Neg (h)  t = Exp (i) },
+                else_branch = otherwise () => (float[2] e) { e = Abs (h) }
+            >
+        }"#,
+    )
+    .unwrap();
+    assert_eq!(float_tensors(&model), ["x", "h", "i", "t", "e", "y"]);
+    let sample = |x: [f32; 2], c| {
+        let c = Tensor::from_bools([].as_slice(), vec![c]).unwrap();
+        vec![Some(Tensor::vector(x.to_vec())), Some(c)]
+    };
+    let data = Data::from_samples([sample([1.0, -3.0], true), sample([0.0, 2.0], true)]);
+    let calibration = calibrate(&model, &data, &options("minmax"), &mut |_, _| {}).unwrap();
+    let ranges = calibration.ranges();
+    assert_eq!(range(&ranges, "i"), (-2.0, 0.0));
+    assert!(ranges.get("e").is_none());
+    assert_eq!(range(&ranges, "y"), (range(&ranges, "t")));
 }
 
 #[test]

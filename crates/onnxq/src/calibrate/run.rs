@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use onnxq_ir::Model;
-use onnxq_quant::Observers;
-use onnxq_runtime::Executor;
+use onnxq_ir::{Graph, Model, ValueId};
+use onnxq_quant::{Observers, TensorObserver};
+use onnxq_runtime::{Plan, View, Workspace};
 use onnxq_tensor::{DType, Tensor};
 
 use super::{
@@ -34,62 +34,66 @@ pub(super) fn observe(
         .into());
     }
     let (mut done, total) = (0, samples.len());
+    progress(0, total);
+    let observed = Observed::new(model, observers);
+    let plan = Plan::observing(model, |graph, v| observed.get(graph, v).is_some())?;
     let work = Work {
         model,
         data,
-        observed: Observed::new(model, observers),
+        observed: &observed,
+        plan: &plan,
     };
-    progress(0, total);
-    let start = || Executor::new(model);
-    let run = |executor: &mut Executor<'_>, sample, inputs: Sample| {
-        work.observe(executor, sample, &inputs)?;
+    let run = |workspace: &mut Workspace, sample, inputs: Sample| {
+        work.observe(workspace, sample, &inputs)?;
         observers.sample_done(sample);
         Ok::<_, Error>(())
     };
-    data.for_each(samples, options.threads, start, run, &mut |_, ()| {
-        done += 1;
-        progress(done, total);
-    })
+    data.for_each(
+        samples,
+        options.threads,
+        Workspace::new,
+        run,
+        &mut |_, ()| {
+            done += 1;
+            progress(done, total);
+        },
+    )
 }
 
 /// What the threads share.
-struct Work<'a> {
+struct Work<'a, 'p> {
     model: &'a Model,
     data: &'a Data,
-    observed: Observed<'a>,
+    observed: &'a Observed<'a>,
+    plan: &'a Plan<'p>,
 }
 
-impl Work<'_> {
+impl Work<'_, '_> {
     fn observe(
         &self,
-        executor: &Executor<'_>,
+        workspace: &mut Workspace,
         sample: usize,
         inputs: &[Option<Tensor>],
     ) -> Result<(), Error> {
         let (file, _) = self.data.origin(sample)?;
         self.check_inputs(file, sample, inputs)?;
-        let failure = std::cell::RefCell::new(None);
-        let observe = |graph: &onnxq_ir::Graph, v, value: &onnxq_ops::Value| {
+        let mut failure = None;
+        let mut observe = |graph: &Graph, v: ValueId, view: &View<'_>| {
             let Some((name, observer)) = self.observed.get(graph, v) else {
                 return;
             };
-            let Some(tensor) = value.as_tensor().filter(|t| is_float(t.dtype())) else {
-                return;
-            };
-            if let Err(source) = observer.observe_tensor(sample, tensor) {
-                failure
-                    .borrow_mut()
-                    .get_or_insert(CalibrationError::Observe {
-                        file: file.to_owned(),
-                        sample,
-                        tensor: name.to_owned(),
-                        source,
-                    });
+            if let Err(source) = see(observer, sample, view) {
+                failure.get_or_insert_with(|| CalibrationError::Observe {
+                    file: file.to_owned(),
+                    sample,
+                    tensor: name.to_owned(),
+                    source,
+                });
             }
         };
-        let run = executor.run_observed(inputs, &observe);
+        let run = self.plan.run(workspace, inputs, &mut observe);
         // What is wrong with a tensor comes before what follows from it.
-        if let Some(failure) = failure.into_inner() {
+        if let Some(failure) = failure {
             return Err(failure.into());
         }
         run.map_err(|source| CalibrationError::Run {
@@ -125,6 +129,15 @@ impl Work<'_> {
             });
         }
         Ok(())
+    }
+}
+
+/// Lets `observer` see a tensor, if it is one of floats.
+fn see(observer: &TensorObserver, sample: usize, view: &View<'_>) -> onnxq_quant::Result<()> {
+    match view.floats() {
+        Some(floats) => observer.observe(sample, &floats, view.dims()),
+        None if is_float(view.dtype()) => observer.observe_tensor(sample, &view.to_tensor()?),
+        None => Ok(()),
     }
 }
 
