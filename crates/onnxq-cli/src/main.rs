@@ -3,6 +3,7 @@
 mod commands;
 mod console;
 mod files;
+mod table;
 
 use std::process::ExitCode;
 

@@ -10,10 +10,13 @@
 //!
 //! [`ir`] has the graph, [`pass`] what a pass is made of, [`registry`] the passes there are,
 //! [`Plan`] runs models, [`Executor`] has the reference semantics, [`data`] arrays in and out. A
-//! [`Session`] runs a pipeline with calibration data, for static quantization.
+//! [`Session`] runs a pipeline with calibration data, for static quantization, and
+//! [`compare`](mod@compare) holds two models against each other.
 
 pub mod calibrate;
+pub mod compare;
 pub mod data;
+pub mod distance;
 mod session;
 
 use std::path::Path;
@@ -53,6 +56,8 @@ pub enum Error {
     Run(#[from] RunError),
     #[error(transparent)]
     Calibration(#[from] calibrate::CalibrationError),
+    #[error(transparent)]
+    Compare(#[from] compare::CompareError),
 }
 
 /// Loads an ONNX file. Weights stay in the mapped file.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod calibrate;
+mod compare;
 mod diff;
 pub(crate) mod opt;
 mod passes;
@@ -16,6 +17,8 @@ pub(crate) enum Command {
     Run(run::Args),
     /// Find the ranges of a model's tensors on data, for static quantization
     Calibrate(calibrate::Args),
+    /// Compare two models on data
+    Compare(compare::Args),
     /// Show the rewrites between two models as a diff of their text
     Diff(diff::Args),
     /// Print a model as text, or figures about it
@@ -30,6 +33,7 @@ impl Command {
         match self {
             Command::Run(args) => run::run(&args),
             Command::Calibrate(args) => calibrate::run(&args),
+            Command::Compare(args) => compare::run(&args),
             Command::Diff(args) => diff::run(&args),
             Command::Print(args) => print::run(&args),
             Command::Passes(args) => passes::run(&args),
