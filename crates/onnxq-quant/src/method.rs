@@ -2,10 +2,13 @@
 
 use std::num::NonZeroUsize;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// A way from values to a range.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", rename_all_fields = "kebab-case")]
 pub enum Method {
     /// The smallest and the largest value.
     MinMax {
@@ -146,7 +149,7 @@ impl Method {
 const MAX_BINS: usize = 1 << 16;
 
 /// What a calibration is to do with what it observes.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CalibrationSpec {
     /// The way from values to a range.
     pub method: Method,

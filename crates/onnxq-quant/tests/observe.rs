@@ -185,9 +185,10 @@ fn table() -> RangeTable {
         ]
         .into_iter()
         .collect(),
-        spec: None,
+        spec: Some(moving(Some(7))),
         samples: Some(64),
         model: Some("00ff".to_owned()),
+        observers: None,
     }
 }
 
@@ -195,7 +196,120 @@ fn table() -> RangeTable {
 fn tables_are_read_back() {
     let table = table();
     let text = table.to_json();
-    assert_eq!(RangeTable::from_json(text.as_bytes()).unwrap(), table);
+    let read = RangeTable::from_json(text.as_bytes()).unwrap();
+    assert_eq!(read.ranges, table.ranges);
+    assert_eq!(read.spec, table.spec);
+    assert_eq!((read.samples, &read.model), (table.samples, &table.model));
+    assert_eq!(read.to_json(), text);
+    assert!(text.contains("\n  \"x\": [-0.1, 3.5e-7],\n"), "{text}");
+}
+
+/// Two samples of each of two shards, by every method.
+fn shards(keep: usize) -> impl Iterator<Item = (Observers, [RangeTable; 2])> {
+    let methods = [
+        Method::MINMAX,
+        moving(Some(2)).method,
+        Method::PERCENTILE,
+        Method::ENTROPY,
+        Method::DISTRIBUTION,
+        Method::MSE,
+    ];
+    methods.into_iter().map(move |method| {
+        let observers = || {
+            let tensors = [("x", None), ("channels", Some(-1)), ("unseen", Some(0))];
+            Observers::new(spec(method), tensors, 3 * 4 * keep).unwrap()
+        };
+        let see = |on: &Observers, sample: usize| {
+            let a = sample as f32;
+            let values = [0.0, a, -0.3 * a * a, 1e-3, 1.0, -0.0];
+            on.get("x").unwrap().observe(sample, &values, &[6]).unwrap();
+            let channels = on.get("channels").unwrap();
+            channels.observe(sample, &values, &[3, 2]).unwrap();
+            on.sample_done(sample);
+        };
+        let single = observers();
+        (0..4).for_each(|sample| see(&single, sample));
+        let shards = [0, 1].map(|shard| {
+            let observers = observers();
+            [1, 0].iter().for_each(|i| see(&observers, 2 * i + shard));
+            RangeTable::of(observers, Some("00ff".to_owned()), true)
+        });
+        (single, shards)
+    })
+}
+
+#[test]
+fn shards_are_written_read_and_merged() {
+    for keep in [0, 15, 30] {
+        for (single, shards) in shards(keep) {
+            let [a, b] = shards.map(|shard| {
+                let text = shard.to_json();
+                let read = RangeTable::from_json(text.as_bytes()).unwrap();
+                assert_eq!(read.to_json(), text);
+                read
+            });
+            let merged = a.merge(b).unwrap();
+            let single = RangeTable::of(single, Some("00ff".to_owned()), true);
+            assert_eq!(merged.ranges, single.ranges);
+            assert_eq!(merged.samples, Some(4));
+            assert_eq!(merged.to_json(), single.to_json());
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_not_merged() {
+    let merge = |a: RangeTable, b: RangeTable| a.merge(b).unwrap_err().to_string();
+    let [a, b] = shards(0).next().unwrap().1;
+    let other_model = RangeTable { model: None, ..b };
+    assert!(merge(a, other_model).contains("different models"));
+    let [a, b] = shards(0).next().unwrap().1;
+    let ranges = RangeTable {
+        observers: None,
+        ..b
+    };
+    assert!(merge(a, ranges).contains("ranges alone"));
+    let [[a, _], [again, _]] = [0, 0].map(|_| shards(0).next().unwrap().1);
+    assert!(merge(a, again).contains("sample 0 is in both"));
+    let [a, _] = shards(0).nth(2).unwrap().1;
+    let [_, b] = shards(0).nth(3).unwrap().1;
+    assert!(merge(a, b).contains("different methods"));
+}
+
+#[test]
+fn damaged_observations_are_errors() {
+    for keep in [0, 30] {
+        for (_, [table, _]) in shards(keep) {
+            let text = table.to_json();
+            // One byte at a time; what is still read is still consistent.
+            for at in 0..text.len() {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] = if bytes[at] == b'1' { b'9' } else { b'1' };
+                let read = RangeTable::from_json(&bytes);
+                if at % 199 == 0 {
+                    _ = read.map(|table| table.observers.map(|o| o.ranges()));
+                }
+            }
+        }
+    }
+    let read = |from: &str, to: &str| {
+        let [table, _] = shards(30).nth(2).unwrap().1;
+        let text = table.to_json();
+        assert!(text.contains(from), "{text}");
+        RangeTable::from_json(text.replace(from, to).as_bytes())
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        read(r#""count": 12"#, r#""count": 13"#),
+        "the observations of `x` are not valid"
+    );
+    assert_eq!(
+        read(r#"[0, 0]"#, r#"[0, 18446744073709551615]"#),
+        "the numbers of samples are not valid"
+    );
+    assert!(read(r#""bins": 2048"#, r#""bins": 0"#).contains("number of bins"));
+    assert!(read(r#""keep""#, r#""kept""#).contains("missing field `keep`"));
 }
 
 #[test]

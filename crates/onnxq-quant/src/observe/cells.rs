@@ -37,6 +37,12 @@ impl Cells {
         }
     }
 
+    /// From their parts, `half` being a power of two, if these fit together.
+    pub(super) fn from_counts(half: usize, exponent: i32, counts: Vec<u64>) -> Option<Cells> {
+        let fits = counts.len() == 2 * half && (LEAST_EXPONENT..=128).contains(&exponent);
+        fits.then_some(Cells { exponent, counts })
+    }
+
     pub(super) fn exponent(&self) -> i32 {
         self.exponent
     }

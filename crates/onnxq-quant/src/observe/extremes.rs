@@ -119,6 +119,11 @@ fn widen(all: &mut Vec<ValueRange>, ranges: &[ValueRange]) {
         all.resize(ranges.len(), ValueRange::EMPTY);
     }
     for (all, &range) in all.iter_mut().zip(ranges) {
-        *all = all.merge(range);
+        *all = unsigned_zeros(all.merge(range));
     }
+}
+
+/// Which of two zeros is seen first does not matter.
+pub(super) fn unsigned_zeros(range: ValueRange) -> ValueRange {
+    ValueRange::new(range.lo + 0.0, range.hi + 0.0)
 }

@@ -12,6 +12,7 @@ mod histogram;
 mod mse;
 mod observers;
 mod percentile;
+mod state;
 mod values;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,11 +26,12 @@ use crate::{
     weights,
 };
 use cells::{Tally, exponent};
-use extremes::{Extremes, around_zero};
+use extremes::{Extremes, around_zero, unsigned_zeros};
 use histogram::Histogram;
 use values::{Capacity, Values, least_magnitude};
 
 pub use observers::Observers;
+pub(crate) use state::ObserversState;
 
 /// Values from which on a thread counts them in a table of its own, instead of in that which all
 /// threads share, and adds the tables.
@@ -187,6 +189,7 @@ impl TensorObserver {
         if self.spec.symmetric {
             ranges.iter_mut().for_each(|r| *r = around_zero(*r));
         }
+        ranges.iter_mut().for_each(|r| *r = unsigned_zeros(*r));
         match self.axis {
             None => ranges.into_iter().next().map(TensorRange::Tensor),
             Some(_) if ranges.is_empty() => None,

@@ -15,6 +15,7 @@ use crate::{CalibrationSpec, Error, Ranges, Result};
 #[derive(Debug)]
 pub struct Observers {
     spec: CalibrationSpec,
+    keep: usize,
     tensors: IndexMap<String, TensorObserver>,
     samples: Mutex<BTreeSet<usize>>,
 }
@@ -44,9 +45,30 @@ impl Observers {
             .collect::<Result<_>>()?;
         Ok(Observers {
             spec,
+            keep,
             tensors,
             samples: Mutex::default(),
         })
+    }
+
+    /// Those of a file.
+    pub(super) fn restored(
+        spec: CalibrationSpec,
+        keep: usize,
+        tensors: Vec<(String, TensorObserver)>,
+        samples: BTreeSet<usize>,
+    ) -> Observers {
+        Observers {
+            spec,
+            keep,
+            tensors: tensors.into_iter().collect(),
+            samples: Mutex::new(samples),
+        }
+    }
+
+    /// How many values of a tensor are kept.
+    pub(super) fn keep(&self) -> usize {
+        self.keep
     }
 
     /// What is done with what is observed.
@@ -117,7 +139,7 @@ impl Observers {
         ranges
     }
 
-    fn done(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+    pub(super) fn done(&self) -> MutexGuard<'_, BTreeSet<usize>> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

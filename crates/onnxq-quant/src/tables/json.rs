@@ -5,14 +5,17 @@
 //! `onnxruntime.quantization` 1.31 reads as its calibration cache. Read as well: that program's
 //! own cache, and the plain `{tensor: [lo, hi]}`.
 
-use indexmap::IndexMap;
-use serde::{Deserialize, Serialize, ser::SerializeMap};
-use serde_json::Value;
+use serde::{Serialize, de::DeserializeOwned, ser::SerializeMap};
+use serde_json::{Map, Value};
 
-use crate::{CalibrationSpec, Error, Method, Ranges, Result, TensorRange, ValueRange};
+use super::lines::to_lines;
+use crate::{
+    CalibrationSpec, Error, Method, Moments, Observers, Ranges, Result, TensorRange, ValueRange,
+    observe::ObserversState,
+};
 
 /// What a table of ranges holds.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct RangeTable {
     /// The ranges.
     pub ranges: Ranges,
@@ -22,6 +25,8 @@ pub struct RangeTable {
     pub samples: Option<usize>,
     /// The SHA-256 of the model that was observed, in hexadecimal digits.
     pub model: Option<String>,
+    /// What merging needs.
+    pub observers: Option<Observers>,
 }
 
 #[derive(Serialize)]
@@ -30,12 +35,16 @@ struct Written<'a> {
     model: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spec: Option<CalibrationSpec>,
     ranges: OurRanges<'a>,
     #[serde(rename = "CLS")]
     class: &'static str,
     calibration_method: Tagged,
     smooth_quant: bool,
     data: TheirRanges<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observers: Option<ObserversState>,
 }
 
 #[derive(Serialize)]
@@ -81,7 +90,7 @@ impl Serialize for TheirRanges<'_> {
     fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Array {
-            data: Vec<f32>,
+            data: [f32; 1],
             dtype: &'static str,
             #[serde(rename = "CLS")]
             class: &'static str,
@@ -90,23 +99,28 @@ impl Serialize for TheirRanges<'_> {
         struct TensorData {
             lowest: Array,
             highest: Array,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            avg: Option<Array>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            std: Option<Array>,
             #[serde(rename = "CLS")]
             class: &'static str,
         }
-        let array = |data| Array {
-            data,
+        let array = |v| Array {
+            data: [v],
             dtype: "float32",
             class: "numpy.array",
         };
         let mut map = to.serialize_map(Some(self.0.len()))?;
         for (name, range) in self.0.iter() {
-            let ranges = match range {
-                TensorRange::Tensor(range) => std::slice::from_ref(range),
-                TensorRange::Channels { ranges, .. } => ranges,
-            };
+            // That program takes no ranges of channels.
+            let range = range.whole();
+            let moments = self.0.moments(name);
             let entry = TensorData {
-                lowest: array(ranges.iter().map(|r| r.lo).collect()),
-                highest: array(ranges.iter().map(|r| r.hi).collect()),
+                lowest: array(range.lo),
+                highest: array(range.hi),
+                avg: moments.map(|m| array(m.mean)),
+                std: moments.map(|m| array(m.deviation)),
                 class: "TensorData",
             };
             map.serialize_entry(name, &entry)?;
@@ -116,12 +130,41 @@ impl Serialize for TheirRanges<'_> {
 }
 
 impl RangeTable {
+    /// What observers have found, with what they have seen if the table is `to_merge`.
+    pub fn of(observers: Observers, model: Option<String>, to_merge: bool) -> RangeTable {
+        RangeTable {
+            ranges: observers.ranges(),
+            spec: Some(observers.spec()),
+            samples: Some(observers.samples()),
+            model,
+            observers: to_merge.then_some(observers),
+        }
+    }
+
+    /// The table of what both have seen, on different samples: that of a single run.
+    ///
+    /// # Errors
+    /// One has nothing to merge, or they differ in more than the samples.
+    pub fn merge(self, other: RangeTable) -> Result<RangeTable> {
+        if self.model != other.model {
+            return Err(Error::Merge("they are of different models"));
+        }
+        match (self.observers, other.observers) {
+            (Some(observers), Some(others)) => {
+                observers.merge(others)?;
+                Ok(RangeTable::of(observers, self.model, true))
+            }
+            _ => Err(Error::Merge("one has ranges alone")),
+        }
+    }
+
     /// The text of the file, the same for the same table.
     pub fn to_json(&self) -> String {
         let method = self.spec.map_or(Method::MINMAX, |s| s.method);
-        let written = Written {
+        to_lines(&Written {
             model: self.model.as_deref(),
             samples: self.samples,
+            spec: self.spec,
             ranges: OurRanges(&self.ranges),
             class: "TensorsData",
             calibration_method: Tagged {
@@ -135,11 +178,8 @@ impl RangeTable {
             },
             smooth_quant: false,
             data: TheirRanges(&self.ranges),
-        };
-        let mut text = serde_json::to_string_pretty(&written)
-            .expect("maps have strings as keys, and the writer is memory");
-        text.push('\n');
-        text
+            observers: self.observers.as_ref().map(ObserversState::of),
+        })
     }
 
     /// Reads any of the three forms.
@@ -149,60 +189,62 @@ impl RangeTable {
     pub fn from_json(text: &[u8]) -> Result<RangeTable> {
         let value: Value = serde_json::from_slice(text)
             .map_err(|e| Error::Table(format!("this is not JSON: {e}")))?;
-        let Value::Object(object) = value else {
-            return Err(Error::Table(
-                "expected an object of ranges by tensor".to_owned(),
-            ));
+        let Value::Object(mut object) = value else {
+            let message = "expected an object of ranges by tensor";
+            return Err(Error::Table(message.to_owned()));
         };
-        if let Some(ranges) = object.get("ranges").and_then(Value::as_object)
-            && !ranges.contains_key("lo")
+        let theirs = object.get("CLS").and_then(Value::as_str) == Some("TensorsData");
+        let mut table = RangeTable::default();
+        if let Some(Value::Object(ranges)) = object.get("ranges")
+            && (theirs || our_range(&object["ranges"]).is_none())
         {
-            return Ok(RangeTable {
-                ranges: each(ranges, our_range)?,
-                spec: None,
-                samples: object
-                    .get("samples")
-                    .and_then(|v| usize::deserialize(v).ok()),
-                model: object
-                    .get("model")
-                    .and_then(|v| String::deserialize(v).ok()),
-            });
+            table.ranges = each(ranges, our_range)?;
+            table.model = part(&mut object, "model")?;
+            table.samples = part(&mut object, "samples")?;
+            table.spec = part(&mut object, "spec")?;
+            let state: Option<ObserversState> = part(&mut object, "observers")?;
+            table.observers = state.map(ObserversState::restore).transpose()?;
+        } else if !theirs {
+            table.ranges = each(&object, our_range)?;
         }
-        let class = object.get("CLS").and_then(Value::as_str);
-        let (ranges, read): (_, fn(&Value) -> Option<TensorRange>) = match class {
-            Some("TensorsData") => match object.get("data").and_then(Value::as_object) {
-                Some(data) => (data, their_range),
-                None => {
-                    return Err(Error::Table(
-                        "this calibration cache has no `data`".to_owned(),
-                    ));
+        if theirs {
+            let Some(Value::Object(data)) = object.get("data") else {
+                let message = "this calibration cache has no `data`";
+                return Err(Error::Table(message.to_owned()));
+            };
+            if table.ranges.is_empty() {
+                table.ranges = each(data, their_range)?;
+            }
+            for (name, value) in data {
+                if let Some(moments) = their_moments(value) {
+                    table.ranges.set_moments(name, moments);
                 }
-            },
-            _ => (&object, our_range),
-        };
-        Ok(RangeTable {
-            ranges: each(ranges, read)?,
-            ..RangeTable::default()
-        })
+            }
+        }
+        Ok(table)
     }
 }
 
-fn each(
-    object: &serde_json::Map<String, Value>,
-    read: fn(&Value) -> Option<TensorRange>,
-) -> Result<Ranges> {
-    let mut found = IndexMap::with_capacity(object.len());
-    for (name, value) in object {
-        let range = read(value).ok_or_else(|| {
-            let text = value.to_string();
-            let text: String = text.chars().take(60).collect();
-            Error::Table(format!(
-                "the range of `{name}`: expected [lo, hi] of finite numbers with lo <= hi, found {text}"
-            ))
-        })?;
-        found.insert(name.clone(), range);
-    }
-    Ok(found.into_iter().collect())
+/// A part of our form, taken out.
+fn part<T: DeserializeOwned>(object: &mut Map<String, Value>, key: &str) -> Result<Option<T>> {
+    let value = object.remove(key).map(serde_json::from_value);
+    value
+        .transpose()
+        .map_err(|e| Error::Table(format!("`{key}`: {e}")))
+}
+
+fn each(object: &Map<String, Value>, read: fn(&Value) -> Option<TensorRange>) -> Result<Ranges> {
+    let one = |(name, value): (&String, &Value)| match read(value) {
+        Some(range) => Ok((name.clone(), range)),
+        None => {
+            let found: String = value.to_string().chars().take(60).collect();
+            Err(Error::Table(format!(
+                "the range of `{name}`: expected [lo, hi] of finite numbers with lo <= hi, \
+                 found {found}"
+            )))
+        }
+    };
+    object.iter().map(one).collect()
 }
 
 fn our_range(value: &Value) -> Option<TensorRange> {
@@ -230,6 +272,18 @@ fn their_range(value: &Value) -> Option<TensorRange> {
     Some(match ranges.as_slice() {
         [one] => TensorRange::Tensor(*one),
         _ => TensorRange::Channels { axis: 1, ranges },
+    })
+}
+
+/// A cache by Distribution has them.
+fn their_moments(value: &Value) -> Option<Moments> {
+    let one = |name| match value.get(name)? {
+        Value::Object(array) => numbers(array.get("data")?)?.first().copied(),
+        plain => number(plain),
+    };
+    Some(Moments {
+        mean: one("avg")?,
+        deviation: one("std")?,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Ranges in files.
 
 mod json;
+mod lines;
 mod tensorrt;
 
 pub use json::RangeTable;

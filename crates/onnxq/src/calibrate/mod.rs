@@ -145,6 +145,7 @@ impl Calibration {
             spec: Some(self.observers.spec()),
             samples: Some(self.samples()),
             model: Some(self.model.clone()),
+            observers: None,
         }
     }
 }
