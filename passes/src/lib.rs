@@ -51,6 +51,7 @@ pub const PASSES: &[PassInfo] = &[
     fuse::lower_qlinear_conv::INFO,
     fuse::lower_qlinear_matmul::INFO,
     fuse::lower_qlinear_contrib::INFO,
+    fuse::raise_qoperator::INFO,
 ];
 
 /// Every pipeline. The order of passes matters; comments say where and why.

@@ -19,6 +19,7 @@ pub(crate) mod lower_qgemm;
 pub(crate) mod lower_qlinear_contrib;
 pub(crate) mod lower_qlinear_conv;
 pub(crate) mod lower_qlinear_matmul;
+pub(crate) mod raise_qoperator;
 
 mod pattern;
 mod product;

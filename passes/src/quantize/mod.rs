@@ -13,7 +13,7 @@ mod function;
 mod names;
 mod options;
 mod report;
-mod require;
+pub(crate) mod require;
 mod select;
 mod source;
 mod spread;

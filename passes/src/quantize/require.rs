@@ -5,7 +5,7 @@ use onnxq_ops::{infer, upgrade};
 use onnxq_pass::{PassContext, PassError};
 
 /// Brings the model to opset `least` of the standard domain, if it is below, and says so.
-pub(super) fn opset(
+pub(crate) fn opset(
     model: &mut Model,
     cx: &mut PassContext,
     least: i64,

@@ -68,11 +68,22 @@ impl Operator for QLinearMatMul {
 
     fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
         let (plan, acc) = accumulate(cx, (0, 2), (3, 5))?;
-        let requantize = Requantize::of(cx, 1, 4, 6, 7, plan.columns)?;
-        let y = acc
-            .iter()
-            .enumerate()
-            .map(|(i, &a)| requantize.apply(a, i % plan.columns))
+        let (n, scales) = (plan.columns.max(1), cx.tensor(4)?);
+        // One for each column of each matrix: dimensions `[..., 1, N]`.
+        let by_matrix = scales.rank() > 1 && scales.len() != 1;
+        let channels = match by_matrix {
+            true => cx.tensor(3)?.len() / plan.depth.max(1),
+            false => plan.columns,
+        };
+        let requantize = Requantize::of(cx, 1, 4, 6, 7, channels)?;
+        let size = plan.rows.max(1) * n;
+        let channel = |i: usize| match by_matrix {
+            true => plan.right(i / size) * n + i % n,
+            false => i % n,
+        };
+        let sums = acc.iter().enumerate();
+        let y = sums
+            .map(|(i, &a)| requantize.apply(a, channel(i)))
             .collect();
         Ok(vec![int_tensor(requantize.dtype, &plan.dims, y)?])
     }

@@ -239,6 +239,11 @@ impl Stacks {
         y
     }
 
+    /// The number of the right factor of the product with number `i`.
+    pub(in crate::ops) fn right(&self, i: usize) -> usize {
+        self.pairs[i][1]
+    }
+
     fn factor<'a, T>(
         &self,
         data: &'a [T],
