@@ -6,7 +6,7 @@
 //! Cells so widened are those in which the values would have been counted at the end: the counts
 //! depend on the values seen, and on nothing else.
 
-use std::cell::RefCell;
+use std::{borrow::Cow, cell::RefCell};
 
 use crate::ValueRange;
 
@@ -18,8 +18,17 @@ const LEAST_EXPONENT: i32 = -100;
 pub(super) struct Cells {
     /// All magnitudes are below `2^exponent`.
     exponent: i32,
+    half: usize,
     /// Cell `half + i` is `[i, i + 1)` times the width, cell `half - 1 - i` is `(-i - 1, -i]`.
-    counts: Vec<u64>,
+    counts: Counts,
+    total: u64,
+}
+
+/// Counters of 32 bits while the total has no more, as the tables of all tensors are large.
+#[derive(Clone, PartialEq, Debug)]
+enum Counts {
+    Narrow(Vec<u32>),
+    Wide(Vec<u64>),
 }
 
 /// The least exponent whose power of two is above `magnitude`, which is finite.
@@ -33,68 +42,103 @@ impl Cells {
     pub(super) fn new(half: usize, exponent: i32) -> Cells {
         Cells {
             exponent,
-            counts: vec![0; 2 * half],
+            half,
+            counts: Counts::Narrow(vec![0; 2 * half]),
+            total: 0,
         }
     }
 
     /// From their parts, `half` being a power of two, if these fit together.
     pub(super) fn from_counts(half: usize, exponent: i32, counts: Vec<u64>) -> Option<Cells> {
-        let fits = counts.len() == 2 * half && (LEAST_EXPONENT..=128).contains(&exponent);
-        fits.then_some(Cells { exponent, counts })
+        if counts.len() != 2 * half || !(LEAST_EXPONENT..=128).contains(&exponent) {
+            return None;
+        }
+        let mut cells = Cells::new(half, exponent);
+        cells.add(exponent, 0, &counts);
+        Some(cells)
     }
 
     pub(super) fn exponent(&self) -> i32 {
         self.exponent
     }
 
-    pub(super) fn counts(&self) -> &[u64] {
-        &self.counts
+    pub(super) fn half(&self) -> usize {
+        self.half
     }
 
-    pub(super) fn half(&self) -> usize {
-        self.counts.len() / 2
+    /// How many values are in each cell.
+    pub(super) fn counts(&self) -> Cow<'_, [u64]> {
+        match &self.counts {
+            Counts::Narrow(counts) => counts.iter().map(|&n| u64::from(n)).collect(),
+            Counts::Wide(counts) => Cow::Borrowed(counts),
+        }
     }
 
     /// The width of a cell.
     pub(super) fn width(&self) -> f64 {
-        2f64.powi(self.exponent) / self.half() as f64
+        2f64.powi(self.exponent) / self.half as f64
     }
 
     /// Widens the cells to reach `2^exponent`.
     pub(super) fn reach(&mut self, exponent: i32) {
-        if exponent <= self.exponent {
-            return;
+        if exponent > self.exponent {
+            let narrow = std::mem::replace(self, Cells::new(self.half, exponent));
+            self.merge(&narrow);
         }
-        let narrow = std::mem::replace(self, Cells::new(self.half(), exponent));
-        self.add(narrow.exponent, 0, &narrow.counts);
     }
 
     /// Adds the counts of cells that reach `2^exponent`, `first` being the number of the first.
     pub(super) fn add<C: Copy + Into<u64>>(&mut self, exponent: i32, first: usize, counts: &[C]) {
         self.reach(exponent);
-        let half = self.half();
+        let sum = |sum: u64, &count: &C| sum.saturating_add(count.into());
+        self.make_room(counts.iter().fold(0, sum));
         let shift = (self.exponent - exponent).min(63);
-        if shift == 0 {
-            for (own, &count) in self.counts[first..].iter_mut().zip(counts) {
-                *own = own.saturating_add(count.into());
-            }
-            return;
-        }
-        for (number, &count) in (first..).zip(counts) {
-            let place = (number as i64 - half as i64) >> shift;
-            let own = &mut self.counts[(place + half as i64) as usize];
-            *own = own.saturating_add(count.into());
+        match &mut self.counts {
+            Counts::Narrow(own) => add(own, shift, first, counts),
+            Counts::Wide(own) => add(own, shift, first, counts),
         }
     }
 
     pub(super) fn merge(&mut self, other: &Cells) {
-        self.add(other.exponent, 0, &other.counts);
+        match &other.counts {
+            Counts::Narrow(counts) => self.add(other.exponent, 0, counts),
+            Counts::Wide(counts) => self.add(other.exponent, 0, counts),
+        }
     }
 
     /// Counts values below `2^exponent` in magnitude, where they are few.
     pub(super) fn count(&mut self, exponent: i32, values: &[f32]) {
         self.reach(exponent);
-        count(self.exponent, values, &mut self.counts);
+        self.make_room(values.len() as u64);
+        match &mut self.counts {
+            Counts::Narrow(counts) => count(self.exponent, values, counts),
+            Counts::Wide(counts) => count(self.exponent, values, counts),
+        }
+    }
+
+    /// Makes the counters wide enough for so many more values.
+    fn make_room(&mut self, more: u64) {
+        self.total = self.total.saturating_add(more);
+        if let Counts::Narrow(counts) = &self.counts
+            && self.total > u64::from(u32::MAX)
+        {
+            self.counts = Counts::Wide(counts.iter().map(|&n| n.into()).collect());
+        }
+    }
+}
+
+/// Adds counts of cells that are narrower by `shift` powers of two.
+fn add<C: Counter, M: Copy + Into<u64>>(own: &mut [C], shift: i32, first: usize, more: &[M]) {
+    if shift == 0 {
+        for (own, &count) in own[first..].iter_mut().zip(more) {
+            own.add(count.into());
+        }
+        return;
+    }
+    let half = own.len() as i64 / 2;
+    for (number, &count) in (first as i64..).zip(more) {
+        let place = ((number - half) >> shift) + half;
+        own[place as usize].add(count.into());
     }
 }
 
@@ -156,22 +200,22 @@ fn place(v: f32, scale: f32, half: u32) -> u32 {
 /// Numbers of cells are computed for this many values at a time.
 const BLOCK: usize = 512;
 
-/// A counter.
+/// A counter, which has room for what is added.
 trait Counter: Copy {
-    fn add(&mut self, n: u32);
+    fn add(&mut self, n: u64);
 }
 
 impl Counter for u32 {
     #[inline(always)]
-    fn add(&mut self, n: u32) {
-        *self += n;
+    fn add(&mut self, n: u64) {
+        *self = self.wrapping_add(n as u32);
     }
 }
 
 impl Counter for u64 {
     #[inline(always)]
-    fn add(&mut self, n: u32) {
-        *self = self.saturating_add(n.into());
+    fn add(&mut self, n: u64) {
+        *self = self.saturating_add(n);
     }
 }
 
@@ -195,7 +239,7 @@ fn count<C: Counter>(exponent: i32, values: &[f32], counts: &mut [C]) {
                 others[n] = p;
                 n += usize::from(p != middle);
             }
-            counts[half].add(zeros);
+            counts[half].add(zeros.into());
             rest = &others[..n];
         }
         for &p in rest {
@@ -215,7 +259,9 @@ mod tests {
         let cells = |values: &[f32], exponent| {
             let mut cells = Cells::new(8, exponent);
             cells.count(exponent, values);
-            let used = (0..16).zip(cells.counts).filter(|(_, n)| *n > 0);
+            let used = (0..16)
+                .zip(cells.counts().into_owned())
+                .filter(|(_, n)| *n > 0);
             used.map(|(i, n)| (i - 8, n)).collect::<Vec<_>>()
         };
         // Of width 1.
@@ -229,6 +275,19 @@ mod tests {
             [0.0, 0.5, 0.75, 1.0, f32::MAX].map(exponent),
             [-100, 0, 0, 1, 128]
         );
+    }
+
+    #[test]
+    fn counters_grow() {
+        let mut cells = Cells::new(2, 1);
+        cells.add(1, 1, &[u32::MAX]);
+        assert!(matches!(cells.counts, Counts::Narrow(_)));
+        cells.count(1, &[-0.5]);
+        cells.reach(2);
+        cells.count(2, &[2.5]);
+        assert_eq!(cells.counts()[..], [0, 1 << 32, 0, 1]);
+        let read = Cells::from_counts(2, 2, cells.counts().into_owned());
+        assert_eq!(read, Some(cells));
     }
 
     proptest! {

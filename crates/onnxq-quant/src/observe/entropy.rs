@@ -6,6 +6,8 @@
 //! divergence. Details are those of `onnxruntime.quantization`, down to sums and quotients in
 //! `f32`, of which ties and near-ties depend.
 
+use std::ops::Range;
+
 use super::{histogram::Histogram, percentile::cut};
 use crate::{ValueRange, float8::pairwise};
 
@@ -17,92 +19,112 @@ pub(super) fn range(
     quantized_bins: usize,
     observed: ValueRange,
 ) -> ValueRange {
-    let (counts, bins) = (&histogram.counts, histogram.counts.len());
+    let bins = histogram.counts.len();
     let middle = bins / 2;
-    let total = histogram.total();
-    let mut work = Work::default();
+    let mut search = Search::new(histogram, quantized_bins);
     let mut best = (f32::INFINITY, None);
-    let (mut before, mut within) = (0u64, None::<u64>);
-    // From the widest window inwards, so that what is outside is a running sum.
-    for i in (quantized_bins / 2..=middle).rev() {
-        let (start, end) = (middle - i, (middle + i + 1).min(bins));
-        let inside = *within.get_or_insert_with(|| counts[start..end].iter().sum());
-        let after = total - before - inside;
-        let divergence = work.divergence(&counts[start..end], [before, after], quantized_bins);
+    for i in quantized_bins / 2..=middle {
+        let window = middle - i..(middle + i + 1).min(bins);
+        let divergence = search.divergence(window.clone());
         // The narrowest of equals.
-        if divergence <= best.0 {
-            best = (divergence, Some((start, end)));
+        if best.1.is_none() || divergence < best.0 {
+            best = (divergence, Some(window));
         }
-        before += counts[start];
-        // The next window ends one bin earlier, or at the same one where this was cut.
-        let next_end = (middle + i).min(bins);
-        let dropped = counts[start] + counts[next_end..end].iter().sum::<u64>();
-        within = Some(inside.saturating_sub(dropped));
     }
     match best.1 {
-        Some((start, end)) => {
-            let edges = &histogram.edges;
-            cut(ValueRange::new(edges[start], edges[end]), observed)
+        Some(window) => {
+            let [lo, hi] = [window.start, window.end].map(|i| histogram.edges[i]);
+            cut(ValueRange::new(lo, hi), observed)
         }
         None => observed,
     }
 }
 
-#[derive(Default)]
-struct Work {
-    p: Vec<u64>,
-    q: Vec<u64>,
-    smooth: [Vec<f32>; 2],
+/// A histogram, and room for a window's distribution and the quantized one.
+struct Search {
+    quantized_bins: usize,
+    floats: Vec<f32>,
+    /// How many values are in all bins before.
+    before: Vec<u64>,
+    p: Vec<f32>,
+    q: Vec<f32>,
 }
 
-impl Work {
-    /// Of the quantized from the true distribution; infinite where one has no values.
-    fn divergence(&mut self, window: &[u64], outside: [u64; 2], quantized_bins: usize) -> f32 {
-        let len = window.len();
-        self.p.clear();
-        self.p.extend_from_slice(window);
-        self.p[0] += outside[0];
-        self.p[len - 1] += outside[1];
+impl Search {
+    fn new(histogram: &Histogram, quantized_bins: usize) -> Search {
+        let mut before = vec![0];
+        let mut sum = 0u64;
+        before.extend(histogram.counts.iter().map(|&count| {
+            sum = sum.saturating_add(count);
+            sum
+        }));
+        Search {
+            quantized_bins,
+            floats: histogram.counts.iter().map(|&count| count as f32).collect(),
+            before,
+            p: Vec::new(),
+            q: Vec::new(),
+        }
+    }
 
-        let width = len / quantized_bins;
-        self.q.clear();
-        self.q.resize(len, 0);
-        for bin in 0..quantized_bins {
+    /// How many values are in these bins.
+    fn sum(&self, bins: Range<usize>) -> u64 {
+        self.before[bins.end] - self.before[bins.start]
+    }
+
+    /// Of the quantized from the true distribution; infinite where one has no values.
+    fn divergence(&mut self, window: Range<usize>) -> f32 {
+        let (len, bins) = (window.len(), self.floats.len());
+        let mut p = std::mem::take(&mut self.p);
+        p.clear();
+        p.extend_from_slice(&self.floats[window.clone()]);
+        // Both at once where the window is a single bin.
+        let first = 0..window.start + 1;
+        let last = window.end - 1..bins;
+        if len == 1 {
+            p[0] = self.sum(0..bins) as f32;
+        } else {
+            (p[0], p[len - 1]) = (self.sum(first) as f32, self.sum(last) as f32);
+        }
+
+        let mut q = std::mem::take(&mut self.q);
+        q.clear();
+        q.resize(len, 0.0);
+        let width = len / self.quantized_bins;
+        for bin in 0..self.quantized_bins {
             let part = bin * width..(bin + 1) * width;
-            let counted = match bin + 1 == quantized_bins {
-                true => part.start..len,
-                false => part.clone(),
-            };
-            let used = self.p[part.clone()].iter().filter(|&&p| p != 0).count();
+            let used = p[part.clone()].iter().filter(|&&p| p != 0.0).count();
             if used != 0 {
-                let sum: u64 = window[counted].iter().sum();
-                self.q[part].fill(sum / used as u64);
+                let end = match bin + 1 == self.quantized_bins {
+                    true => len,
+                    false => part.end,
+                };
+                let sum = self.sum(window.start + part.start..window.start + end);
+                q[part].fill((sum / used as u64) as f32);
             }
         }
-        let [p, q] = &mut self.smooth;
-        if smooth(&self.p, p) && smooth(&self.q, q) {
-            relative_entropy(p, q)
-        } else {
-            f32::INFINITY
-        }
+        let divergence = match smooth(&mut p) && smooth(&mut q) {
+            true => relative_entropy(&mut p, &q),
+            false => f32::INFINITY,
+        };
+        (self.p, self.q) = (p, q);
+        divergence
     }
 }
 
-/// The counts as floats, with [`EPSILON`] in empty bins, taken from the others. `false` where
-/// all are empty, or there is nothing to take.
-fn smooth(counts: &[u64], out: &mut Vec<f32>) -> bool {
-    let zeros = counts.iter().filter(|&&c| c == 0).count();
-    let others = counts.len() - zeros;
-    let taken = EPSILON * zeros as f64 / others as f64;
+/// Puts [`EPSILON`] in empty bins, taken from the others. `false` where all are empty, or there
+/// is nothing to take.
+fn smooth(counts: &mut [f32]) -> bool {
+    let zeros: u32 = counts.iter().map(|&c| u32::from(c == 0.0)).sum();
+    let others = counts.len() - zeros as usize;
+    let taken = EPSILON * f64::from(zeros) / others as f64;
     if others == 0 || taken >= 1.0 {
         return false;
     }
     let (given, taken) = (EPSILON as f32, -taken as f32);
-    out.clear();
-    out.extend(counts.iter().map(|&c| match c {
-        0 => given,
-        c => c as f32 + taken,
-    }));
+    for c in counts {
+        *c = if *c == 0.0 { given } else { *c + taken };
+    }
     true
 }
 

@@ -34,7 +34,8 @@ impl Histogram {
             Form::Kept(pieces) => grid.count(pieces.iter().flatten().copied()),
             Form::Counted(_) if observed.lo == observed.hi => grid.all(observed.lo, values.count),
             Form::Counted(cells) => {
-                let sides = cells.counts().iter().copied();
+                let counts = cells.counts();
+                let sides = counts.iter().copied();
                 grid.spread(sides, -(cells.half() as f64), cells.width(), observed)
             }
         };
@@ -53,7 +54,8 @@ impl Histogram {
             Form::Kept(pieces) => grid.count(pieces.iter().flatten().map(|v| v.abs())),
             Form::Counted(_) if range.lo == range.hi => grid.all(range.lo, values.count),
             Form::Counted(cells) => {
-                let (negative, positive) = cells.counts().split_at(cells.half());
+                let counts = cells.counts();
+                let (negative, positive) = counts.split_at(cells.half());
                 let both = positive.iter().zip(negative.iter().rev());
                 let both = both.map(|(p, n)| p.saturating_add(*n));
                 grid.spread(both, 0.0, cells.width(), range)
