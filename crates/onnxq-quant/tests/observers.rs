@@ -2,7 +2,9 @@
 
 use std::thread;
 
-use onnxq_quant::{CalibrationSpec, Method, Moments, TensorObserver, TensorRange};
+use onnxq_quant::{
+    CalibrationSpec, Method, Moments, TensorObserver, TensorRange, ValueRange, tables::RangeTable,
+};
 use proptest::prelude::*;
 
 type Found = (Option<TensorRange>, Option<Moments>);
@@ -83,6 +85,25 @@ proptest! {
             let all = shards.pop().unwrap();
             shards.into_iter().for_each(|shard| all.merge(shard).unwrap());
             prop_assert_eq!(found(&all), expected, "{:?}", method);
+        }
+    }
+
+    #[test]
+    fn tables_hold_every_float(a: f32, b: f32) {
+        prop_assume!(a.is_finite() && b.is_finite());
+        let range = ValueRange::new(a.min(b), a.max(b));
+        let table = RangeTable {
+            ranges: [("x", TensorRange::Tensor(range))].into_iter().collect(),
+            ..RangeTable::default()
+        };
+        let read = RangeTable::from_json(table.to_json().as_bytes()).unwrap();
+        prop_assert_eq!(read.ranges, table.ranges);
+    }
+
+    #[test]
+    fn any_bytes_are_a_table_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        if let Err(e) = RangeTable::from_json(&bytes) {
+            prop_assert!(!e.to_string().contains('\n'));
         }
     }
 

@@ -54,10 +54,14 @@ struct State {
 }
 
 impl TensorObserver {
-    /// An observer of the tensor as a whole, or of each of its channels along an axis. For
-    /// methods that need a histogram, up to `keep` values are kept, and the histogram is exact;
-    /// where there are more, only counts are kept from the first value on, and ends of ranges
-    /// are at most one bin away.
+    /// An observer of the tensor as a whole, or of each of its channels along an axis.
+    ///
+    /// Methods that need a histogram keep the values while there are at most `keep` (shared by
+    /// the channels); the histogram is then NumPy's, bit for bit. Where there are more, counts in
+    /// cells are kept instead, from the first value on: 128 KiB for a tensor, whatever is seen.
+    /// The histogram is then as if every value had moved by less than a cell, which is 2^-13 of
+    /// the largest magnitude at most, and an end chosen by percentile is at most one bin away (or
+    /// one cell, where all magnitudes are so near to each other that bins are narrower).
     ///
     /// # Errors
     /// The method's numbers mean nothing.

@@ -105,16 +105,19 @@ impl Observers {
         if let Some(&sample) = self.done().intersection(&theirs).next() {
             return Err(Error::Table(format!("sample {sample} is in both")));
         }
-        if let Some(name) = other.tensors.keys().find(|&n| self.get(n).is_none()) {
-            return Err(Error::Table(format!("only the second has `{name}`")));
-        }
-        let mut others = other.tensors;
-        for (name, observer) in &self.tensors {
-            let other = others
-                .swap_remove(name)
-                .ok_or_else(|| Error::Table(format!("only the first has `{name}`")))?;
-            let named = |e: Error| Error::Table(format!("`{name}`: {e}"));
-            observer.merge(other).map_err(named)?;
+        let only = |a: &Observers, b: &Observers, which| {
+            let name = a.tensors.keys().find(|&n| b.get(n).is_none());
+            name.map_or(Ok(()), |n| {
+                Err(Error::Table(format!("only the {which} has `{n}`")))
+            })
+        };
+        only(self, &other, "first")?;
+        only(&other, self, "second")?;
+        for (name, theirs) in other.tensors {
+            if let Some(ours) = self.tensors.get(&name) {
+                let named = |e: Error| Error::Table(format!("`{name}`: {e}"));
+                ours.merge(theirs).map_err(named)?;
+            }
         }
         self.done().extend(theirs);
         Ok(())
