@@ -61,7 +61,9 @@ impl TensorObserver {
     /// cells are kept instead, from the first value on: 128 KiB for a tensor, whatever is seen.
     /// The histogram is then as if every value had moved by less than a cell, which is 2^-13 of
     /// the largest magnitude at most, and an end chosen by percentile is at most one bin away (or
-    /// one cell, where all magnitudes are so near to each other that bins are narrower).
+    /// one cell, where all magnitudes are so near to each other that bins are narrower). Where the
+    /// percentile falls exactly between two values, rounding in the sum of the bins' shares
+    /// decides for either, as it does in the reference, and may decide differently.
     ///
     /// # Errors
     /// The method's numbers mean nothing.
