@@ -12,23 +12,62 @@
 //! codes of other than 8 bits, for more than one scale, and before the operator set, or in the
 //! cases, in which operator or ONNX Runtime's kernel take codes.
 
-use onnxq_ir::{NodeId, Op, Value, ValueId};
-use onnxq_pass::{PassInfo, Rewrite, Rewriter, rewrites};
+use onnxq_ir::{Model, NodeId, Op, Value, ValueId};
+use onnxq_pass::{Pass, PassContext, PassError, PassInfo, Rewriter, Rule, apply_rewrites};
 use onnxq_tensor::{Dims, Tensor};
 
-use super::qdq::{self, Params};
+use super::{
+    product,
+    qdq::{self, Params},
+};
 
 pub(crate) const INFO: PassInfo = PassInfo {
     name: "carry-codes",
     summary: "move and select codes instead of floats",
-    options: &[],
-    build: |_| rewrites("carry-codes", REWRITES),
+    options: &[product::COMPAT],
+    build: |opts| {
+        let compat = opts.take("compat", false)?;
+        Ok(Box::new(CarryCodes { compat }))
+    },
 };
 
-const REWRITES: &[Rewrite] = &[Rewrite {
-    name: "carry-codes",
-    apply: carry,
-}];
+struct CarryCodes {
+    compat: bool,
+}
+
+impl Pass for CarryCodes {
+    fn name(&self) -> &str {
+        INFO.name
+    }
+
+    fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
+        let carry = |rw: &mut Rewriter<'_>, n| carry(rw, n, self.compat);
+        let name = |rw: &mut Rewriter<'_>, n| self.compat.then(|| name_codes(rw, n))?;
+        let rules = [
+            Rule {
+                name: INFO.name,
+                apply: &carry,
+            },
+            Rule {
+                name: "name-codes",
+                apply: &name,
+            },
+        ];
+        apply_rewrites(model, cx, &rules)
+    }
+}
+
+/// Gives the codes of `n` the name that they have beside operators on codes.
+fn name_codes(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
+    qdq::is_linear(rw, n, "QuantizeLinear")?;
+    let codes = rw.result(n, 0);
+    let name = qdq::codes_name(rw, rw.operand(n, 0)?);
+    if rw.graph().is_output(codes) || rw.name(codes) == name {
+        return None;
+    }
+    rw.rename(codes, name);
+    Some(())
+}
 
 /// An operator that works on codes as on the numbers.
 struct Carried {
@@ -73,6 +112,7 @@ const fn carried(op: &'static str, since: i64, data: Data, when: fn(&Op) -> bool
 }
 
 const CARRIED: &[Carried] = &[
+    carried("Compress", 10, Data::First, ALWAYS),
     carried("Concat", 10, Data::All, ALWAYS),
     carried("DepthToSpace", 11, Data::First, ALWAYS),
     carried("Expand", 10, Data::First, ALWAYS),
@@ -109,7 +149,7 @@ enum Codes {
     New(String, Tensor),
 }
 
-fn carry(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
+fn carry(rw: &mut Rewriter<'_>, n: NodeId, compat: bool) -> Option<()> {
     let op = rw.op(n).filter(|op| op.domain.is_empty())?;
     let record = CARRIED.iter().find(|c| c.op == op.op_type)?;
     let (params, quantizes) = results(rw, n, record)?;
@@ -150,11 +190,14 @@ fn carry(rw: &mut Rewriter<'_>, n: NodeId) -> Option<()> {
         }
     }
     let name = rw.graph().node(n).name.clone();
-    let of = |rw: &Rewriter<'_>, v| rw.graph().value(v).clone();
-    let values: Vec<Value> = quantizes
-        .iter()
-        .map(|&(old, new)| of(rw, new.unwrap_or(old)))
-        .collect();
+    let value = |&(old, new): &(ValueId, Option<ValueId>)| {
+        let mut value = rw.graph().value(new.unwrap_or(old)).clone();
+        if compat && new.is_some_and(|v| !rw.graph().is_output(v)) {
+            value.name = qdq::codes_name(rw, old);
+        }
+        value
+    };
+    let values: Vec<Value> = quantizes.iter().map(value).collect();
     let carried = rw.insert_node(name, op, &operands, values);
     for (i, (old, new)) in quantizes.into_iter().enumerate() {
         // A result without uses has nothing to move.
@@ -224,4 +267,33 @@ fn codes_of(rw: &Rewriter<'_>, v: ValueId, params: &Params) -> Option<Codes> {
     let bytes: Vec<u8> = codes.into_iter().map(|code| code as u8).collect();
     let tensor = Tensor::new(params.qtype, dims, bytes).ok()?;
     Some(Codes::New(rw.derive(v, "quantized"), tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use onnxq_ops::{QuantRole, all, lookup};
+
+    use super::*;
+
+    /// Operators whose result has the scale of operand 0 but that do not work on codes, and why.
+    const NOT_CARRIED: &[(&str, &str)] = &[
+        ("AveragePool", "a mean is a new number"),
+        ("Dropout", "it is gone before"),
+        ("GlobalMaxPool", "ONNX Runtime has a kernel for floats only"),
+        ("Trilu", "it writes 0, which is the code of another number"),
+        ("Upsample", "it is Resize before"),
+    ];
+
+    #[test]
+    fn what_keeps_the_scale_is_carried_or_there_is_a_reason() {
+        for op in all().filter(|op| op.domain().is_empty()) {
+            let keeps_scale = op.quant(&Op::new(op.name())) == QuantRole::SameScale;
+            let carried = CARRIED.iter().any(|c| c.op == op.name());
+            let excepted = NOT_CARRIED.iter().any(|(name, _)| *name == op.name());
+            assert!(!keeps_scale || carried != excepted, "{}", op.name());
+        }
+        for c in CARRIED {
+            assert!(lookup("", c.op).is_some(), "{} is no operator", c.op);
+        }
+    }
 }

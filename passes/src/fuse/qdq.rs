@@ -194,6 +194,14 @@ pub(super) fn code(params: &Params, value: i64) -> Option<Tensor> {
     }
 }
 
+/// The name that the quantization tool of ONNX Runtime gives the codes of `v`. Where its result is one
+/// of the graph, it has put a suffix behind what is quantized.
+pub(super) fn codes_name(rw: &Rewriter<'_>, v: ValueId) -> String {
+    let name = rw.name(v);
+    let tensor = name.strip_suffix("_QuantizeLinear_Input").unwrap_or(name);
+    format!("{tensor}_quantized")
+}
+
 /// Puts an operator on codes in the place of the float operator `n` and the QuantizeLinear `q` of
 /// its result: named like the first, with the result of the second.
 pub(super) fn replace(
@@ -211,7 +219,7 @@ pub(super) fn replace(
             name.push_str("_quant");
         }
         if !rw.graph().is_output(old) {
-            result.name = rw.derive(rw.result(n, 0), "quantized");
+            result.name = codes_name(rw, rw.result(n, 0));
         }
     }
     let new = rw.insert_node(name, op, operands, [result]);
