@@ -13,7 +13,7 @@ mod fuse;
 mod preprocess;
 mod quantize;
 
-pub use quantize::{Calibrate, RangeRequest, RangeSource};
+pub use quantize::{Calibrate, RangeRequest, RangeSource, range_request};
 
 /// Every pass.
 pub const PASSES: &[PassInfo] = &[
@@ -35,6 +35,7 @@ pub const PASSES: &[PassInfo] = &[
     preprocess::recognize_normalization::INFO,
     // quantize
     quantize::fold_quantized_constants::INFO,
+    quantize::insert_static_qdq::INFO,
     quantize::quantize_weights::INFO,
     quantize::insert_dynamic_qdq::INFO,
     // fuse
@@ -92,8 +93,11 @@ const PREPROCESS: &str = "inline-functions,constants-to-initializers,\
     fuse-pad,fuse-conv-bn,fuse-matmul-add,fuse-conv-mul-add,fuse-bn-conv,\
     infer-shapes";
 
-/// Weights first: what is multiplied with one in codes is quantized after it.
-const QUANTIZE: &str = "fold-quantized-constants,quantize-weights,insert-dynamic-qdq";
+/// Static quantization does it all in one pass, and then the passes of dynamic quantization nothing;
+/// or the other way round. Dynamic: weights first, since what is multiplied with one in codes is
+/// quantized after it.
+const QUANTIZE: &str =
+    "fold-quantized-constants,insert-static-qdq,quantize-weights,insert-dynamic-qdq";
 
 /// - What is redundant goes first: a product is lowered where nothing is between it and the
 ///   QuantizeLinear of its result, and that is the only one. Clamps go before, since two of those

@@ -82,6 +82,9 @@ impl Pass for InsertDynamicQdq {
     }
 
     fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
+        if !self.settings.is_dynamic(cx)? {
+            return Ok(());
+        }
         let mut targets = 0;
         select::for_each_graph(&self.settings, &mut model.graph, |graph| {
             targets += self.targets(graph).len();

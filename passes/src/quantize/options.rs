@@ -1,12 +1,12 @@
-//! The options of `quantize`, read once into [`Settings`].
+//! The options of `quantize` that dynamic quantization has, read once into [`Settings`].
 //!
-//! The keys are those of the command line's contract. What only static quantization uses is
-//! accepted and said to have no effect; what is not implemented is an error.
+//! The keys are those of the command line's contract. Those of static quantization are with it,
+//! which is where they are said to have no effect if quantization is dynamic.
 
-use onnxq_pass::{Error, OptionInfo, OptionKind, Options};
+use onnxq_pass::{Error, OptionInfo, OptionKind, Options, PassContext, PassError};
 use onnxq_quant::QuantType;
 
-use super::names::Names;
+use super::{names::Names, source::RangeSource};
 
 /// The operators that dynamic quantization knows.
 pub(super) const DYNAMIC_OPS: &[&str] = &["Conv", "Gather", "Gemm", "LSTM", "MatMul"];
@@ -14,6 +14,9 @@ pub(super) const DYNAMIC_OPS: &[&str] = &["Conv", "Gather", "Gemm", "LSTM", "Mat
 /// What both passes of dynamic quantization go by.
 #[derive(Debug)]
 pub(super) struct Settings {
+    pub(super) mode: Mode,
+    /// Why dynamic quantization cannot do what the options say.
+    pub(super) unfit: Option<String>,
     pub(super) activation_type: QuantType,
     pub(super) activation_symmetric: bool,
     pub(super) op_types: Vec<String>,
@@ -35,11 +38,9 @@ pub(super) struct WeightSettings {
     pub(super) reduce_range: bool,
     pub(super) symmetric: Option<bool>,
     pub(super) min_real_range: Option<f64>,
-    /// Keys that were given and concern static quantization only.
-    pub(super) without_effect: Vec<&'static str>,
 }
 
-const fn option(
+pub(super) const fn option(
     name: &'static str,
     kind: OptionKind,
     default: &'static str,
@@ -54,7 +55,7 @@ const fn option(
 }
 
 const MODES: &[&str] = &["auto", "dynamic", "static"];
-const TYPES: &[&str] = &[
+pub(super) const TYPES: &[&str] = &[
     "int8",
     "uint8",
     "int16",
@@ -63,9 +64,8 @@ const TYPES: &[&str] = &[
     "uint4",
     "float8e4m3fn",
 ];
-const METHODS: &[&str] = &["minmax", "entropy", "percentile", "distribution", "mse"];
 
-use OptionKind::{Bool, Choice, Float, List, Table, Text, UInt};
+use OptionKind::{Bool, Choice, Float, List, Table};
 
 pub(super) const MODE: OptionInfo = option(
     "mode",
@@ -76,10 +76,10 @@ pub(super) const MODE: OptionInfo = option(
 pub(super) const ACTIVATION_TYPE: OptionInfo = option(
     "activation-type",
     Choice(TYPES),
-    "uint8",
+    "static: int8, dynamic: uint8",
     "the type of what is computed, and of embedding tables",
 );
-const WEIGHT_TYPE: OptionInfo = option(
+pub(super) const WEIGHT_TYPE: OptionInfo = option(
     "weight-type",
     Choice(TYPES),
     "int8",
@@ -118,7 +118,7 @@ pub(super) const SUBGRAPHS: OptionInfo = option(
 pub(super) const MATMUL_CONST_B_ONLY: OptionInfo = option(
     "matmul-const-b-only",
     Bool,
-    "true",
+    "static: false, dynamic: true",
     "leave a MatMul alone whose right operand is computed",
 );
 
@@ -129,177 +129,121 @@ pub(super) const COMPAT: OptionInfo = option(
     "quantize what the quantization tool of ONNX Runtime does, and nothing else",
 );
 
-/// The options that say how weights are quantized, and those without effect here.
+pub(super) const PER_CHANNEL: OptionInfo = option(
+    "per-channel",
+    Bool,
+    "false; dynamic, in bodies: where it is needed",
+    "one scale for each output channel of a weight",
+);
+pub(super) const REDUCE_RANGE: OptionInfo = option(
+    "reduce-range",
+    Bool,
+    "false",
+    "leave the highest bit of weights unused",
+);
+pub(super) const WEIGHT_SYMMETRIC: OptionInfo = option(
+    "weight-symmetric",
+    Bool,
+    "true for signed types",
+    "put the zero point of weights in the middle",
+);
+pub(super) const PER_CHANNEL_AXIS: OptionInfo = option(
+    "per-channel-axis",
+    Table,
+    "the output channels",
+    "the axis of the channels, by operator, as in [MatMul:1,Conv:0]",
+);
+pub(super) const MIN_REAL_RANGE: OptionInfo = option(
+    "min-real-range",
+    Float,
+    "none",
+    "the least distance between the ends of a range",
+);
+
+/// The options that say how weights are quantized dynamically.
 pub(super) const WEIGHT_OPTIONS: &[OptionInfo] = &[
     MODE,
     ACTIVATION_TYPE,
     WEIGHT_TYPE,
-    option(
-        "per-channel",
-        Bool,
-        "false; in bodies, where it is needed",
-        "one scale for each output channel of a weight",
-    ),
-    option(
-        "reduce-range",
-        Bool,
-        "false",
-        "leave the highest bit of weights unused",
-    ),
+    PER_CHANNEL,
+    REDUCE_RANGE,
     ACTIVATION_SYMMETRIC,
-    option(
-        "weight-symmetric",
-        Bool,
-        "true for signed types",
-        "put the zero point of weights in the middle",
-    ),
+    WEIGHT_SYMMETRIC,
     OP_TYPES,
     NODES,
     EXCLUDE_NODES,
     SUBGRAPHS,
     MATMUL_CONST_B_ONLY,
     COMPAT,
-    option(
-        "per-channel-axis",
-        Table,
-        "the output channels",
-        "the axis of the channels, by operator, as in [MatMul:1,Conv:0]",
-    ),
-    option(
-        "min-real-range",
-        Float,
-        "none",
-        "the least distance between the ends of a range",
-    ),
-    // Of static quantization.
-    option("quantize-bias", Bool, "true", "static: biases too"),
-    option(
-        "calibration-method",
-        Choice(METHODS),
-        "minmax",
-        "static: how ranges follow from data",
-    ),
-    option("percentile", Float, "99.999", "static: of `percentile`"),
-    option("num-bins", UInt, "by method", "static: bins of a histogram"),
-    option(
-        "num-quantized-bins",
-        UInt,
-        "128",
-        "static: bins after quantization, of `entropy`",
-    ),
-    option(
-        "symmetric-ranges",
-        Bool,
-        "false",
-        "static: make calibrated ranges symmetric",
-    ),
-    option(
-        "moving-average",
-        Bool,
-        "false",
-        "static: average the ranges of samples",
-    ),
-    option(
-        "averaging-constant",
-        Float,
-        "0.01",
-        "static: of `moving-average`",
-    ),
-    option(
-        "dedicated-qdq",
-        Bool,
-        "false",
-        "static: a pair for each consumer of a tensor",
-    ),
-    option(
-        "keep-removable-activations",
-        Bool,
-        "false",
-        "static: keep Relu and Clip where a range implies them",
-    ),
-    option(
-        "force-quantize-no-input-check",
-        Bool,
-        "false",
-        "static: quantize shape operators whatever comes in",
-    ),
-    option(
-        "op-types-exclude-output",
-        List,
-        "none",
-        "static: operators whose results stay float",
-    ),
-    option(
-        "activation-restricted-asymmetric",
-        Bool,
-        "false",
-        "static: zero points at an end or in the middle",
-    ),
-    option(
-        "disable-weight-adjust-for-int32-bias",
-        Bool,
-        "false",
-        "static: let large biases saturate",
-    ),
-    // Not in this version.
-    option("qdq-weights", Bool, "false", "not in this version"),
-    option("contrib-ops", Bool, "false", "not in this version"),
-    option("smooth-quant", Bool, "false", "not in this version"),
-    option("smooth-quant-alpha", Float, "0.5", "not in this version"),
-    option("block-size", UInt, "none", "not in this version"),
-    option("overrides", Text, "none", "not in this version"),
+    PER_CHANNEL_AXIS,
+    MIN_REAL_RANGE,
 ];
 
-/// Keys of [`WEIGHT_OPTIONS`] that change nothing in dynamic quantization.
-const STATIC_ONLY: &[&str] = &[
-    "quantize-bias",
-    "percentile",
-    "num-bins",
-    "num-quantized-bins",
-    "symmetric-ranges",
-    "moving-average",
-    "averaging-constant",
-    "dedicated-qdq",
-    "keep-removable-activations",
-    "force-quantize-no-input-check",
-    "op-types-exclude-output",
-    "activation-restricted-asymmetric",
-    "disable-weight-adjust-for-int32-bias",
-];
+/// How a model is quantized.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    /// Statically where ranges, or data to find them, are provided; else dynamically.
+    Auto,
+    Dynamic,
+    Static,
+}
 
-/// Keys of [`WEIGHT_OPTIONS`] that are promised and missing.
-const MISSING: &[&str] = &[
-    "qdq-weights",
-    "contrib-ops",
-    "smooth-quant",
-    "smooth-quant-alpha",
-    "block-size",
-    "overrides",
-];
+impl Mode {
+    pub(super) fn take(opts: &mut Options) -> Result<Mode, Error> {
+        let modes = [
+            ("auto", Mode::Auto),
+            ("dynamic", Mode::Dynamic),
+            ("static", Mode::Static),
+        ];
+        opts.take_choice("mode", &modes, Mode::Auto)
+    }
+
+    /// Whether quantization is static in this context.
+    pub(super) fn is_static(self, cx: &PassContext) -> bool {
+        match self {
+            Mode::Auto => cx.get::<RangeSource>().is_some(),
+            mode => mode == Mode::Static,
+        }
+    }
+}
 
 impl Settings {
     /// Reads the options that both passes take.
     pub(super) fn take(opts: &mut Options) -> Result<Settings, Error> {
-        let modes = [("auto", 0), ("dynamic", 1), ("static", 2)];
-        if opts.take_choice("mode", &modes, 0)? == 2 {
-            let expected = "`auto` or `dynamic`: static quantization is not in this version";
-            return Err(opts.invalid("mode", expected));
-        }
-        let activation_type = take_type(opts, "activation-type", QuantType::UInt8)?;
+        let mode = Mode::take(opts)?;
+        let mut unfit = None;
+        let default = QuantType::UInt8;
+        let activation_type = take_type(opts, "activation-type", default, mode, &mut unfit)?;
         let op_types = opts.take::<Option<Vec<String>>>("op-types", None)?;
         let compat = opts.take("compat", false)?;
         let subgraphs = opts.take::<Option<bool>>("subgraphs", None)?;
         let all = || DYNAMIC_OPS.iter().map(|&op| op.to_owned()).collect();
         Ok(Settings {
+            mode,
+            unfit,
             activation_type,
             activation_symmetric: opts.take("activation-symmetric", false)?,
             op_types: op_types.unwrap_or_else(all),
             nodes: Names::take(opts, "nodes")?,
             exclude_nodes: Names::take(opts, "exclude-nodes")?,
             subgraphs: subgraphs.unwrap_or(!compat),
-            matmul_const_b_only: opts.take("matmul-const-b-only", true)?,
+            matmul_const_b_only: opts
+                .take::<Option<bool>>("matmul-const-b-only", None)?
+                .unwrap_or(true),
             compat,
         })
+    }
+
+    /// Whether quantization is dynamic in this context.
+    ///
+    /// # Errors
+    /// It is, and the options are those of static quantization.
+    pub(super) fn is_dynamic(&self, cx: &PassContext) -> Result<bool, PassError> {
+        match &self.unfit {
+            _ if self.mode.is_static(cx) => Ok(false),
+            Some(message) => Err(PassError::new(message).with_help(STATIC_HELP)),
+            None => Ok(true),
+        }
     }
 
     /// Whether the options pick a node of this name.
@@ -315,13 +259,19 @@ impl Settings {
 }
 
 impl WeightSettings {
-    /// Reads the options that only weights have; `activation_type` is that of [`Settings`].
+    /// Reads the options that only weights have.
     pub(super) fn take(
         opts: &mut Options,
-        activation_type: QuantType,
+        settings: &mut Settings,
     ) -> Result<WeightSettings, Error> {
-        let weight_type = take_type(opts, "weight-type", QuantType::Int8)?;
-        if activation_type == QuantType::Int8 && weight_type == QuantType::UInt8 {
+        let Settings {
+            mode,
+            activation_type,
+            unfit,
+            ..
+        } = settings;
+        let weight_type = take_type(opts, "weight-type", QuantType::Int8, *mode, unfit)?;
+        if *activation_type == QuantType::Int8 && weight_type == QuantType::UInt8 {
             let expected = "`int8`, since no runtime multiplies int8 activations by uint8 weights";
             return Err(opts.invalid("weight-type", expected));
         }
@@ -329,23 +279,7 @@ impl WeightSettings {
         if min_real_range.is_some_and(|m| m < 0.0) {
             return Err(opts.invalid("min-real-range", "a number of at least 0"));
         }
-        let methods: Vec<(&'static str, &str)> = METHODS.iter().map(|&m| (m, m)).collect();
-        opts.take_choice("calibration-method", &methods, "minmax")?;
-        for &key in STATIC_ONLY.iter().chain(MISSING) {
-            take_unused(opts, key)?;
-        }
-        let given = |key: &&&'static str| opts.is_given(key);
-        if let Some(key) = MISSING.iter().find(given) {
-            return Err(opts.invalid(key, format!("no `{key}`: it is not in this version")));
-        }
-        let method = ["calibration-method"];
         Ok(WeightSettings {
-            without_effect: STATIC_ONLY
-                .iter()
-                .chain(&method)
-                .filter(given)
-                .copied()
-                .collect(),
             weight_type,
             per_channel: opts.take("per-channel", None)?,
             per_channel_axis: opts
@@ -364,29 +298,82 @@ impl WeightSettings {
     }
 }
 
-/// One of the types of 8 bits.
+const STATIC_HELP: &str = "give calibration data or ranges to quantize statically";
+
+/// The type that an option names.
+pub(super) fn take_qtype(
+    opts: &mut Options,
+    key: &'static str,
+) -> Result<Option<QuantType>, Error> {
+    let types: Vec<(&'static str, Option<QuantType>)> = QuantType::ALL
+        .iter()
+        .map(|&t| (t.name(), Some(t)))
+        .collect();
+    opts.take_choice(key, &types, None)
+}
+
+/// One of the types of 8 bits; where others are refused only if quantization turns out to be
+/// dynamic, `unfit` says why.
 fn take_type(
     opts: &mut Options,
     key: &'static str,
     default: QuantType,
+    mode: Mode,
+    unfit: &mut Option<String>,
 ) -> Result<QuantType, Error> {
-    let types: Vec<(&'static str, QuantType)> =
-        QuantType::ALL.iter().map(|&t| (t.name(), t)).collect();
-    let qtype = opts.take_choice(key, &types, default)?;
+    let qtype = take_qtype(opts, key)?.unwrap_or(default);
+    let expected = "`int8` or `uint8` in dynamic quantization";
     match qtype {
         QuantType::Int8 | QuantType::UInt8 => Ok(qtype),
-        _ => Err(opts.invalid(key, "`int8` or `uint8` in dynamic quantization")),
+        _ if mode == Mode::Dynamic => Err(opts.invalid(key, expected)),
+        _ => {
+            let message = format!("`{key}`: expected {expected}, found `{qtype}`");
+            unfit.get_or_insert(message);
+            Ok(default)
+        }
     }
 }
 
-/// Takes an option whose value has no use here; it must still be of its type.
-fn take_unused(opts: &mut Options, key: &'static str) -> Result<(), Error> {
-    let kind = WEIGHT_OPTIONS.iter().find(|o| o.name == key);
-    match kind.map(|o| o.kind) {
-        Some(Bool) => opts.take::<Option<bool>>(key, None).map(drop),
-        Some(Float) => opts.take::<Option<f64>>(key, None).map(drop),
-        Some(UInt) => opts.take::<Option<usize>>(key, None).map(drop),
-        Some(List) => opts.take::<Option<Vec<String>>>(key, None).map(drop),
-        _ => opts.take::<Option<String>>(key, None).map(drop),
+/// Warnings about lists of the options that no node answers to.
+pub(super) mod complain {
+    use onnxq_ir::{Graph, NodeId};
+
+    use super::Names;
+
+    /// What `nodes` and `exclude-nodes` say and no node of the graph answers to.
+    pub(in crate::quantize) fn of_names(
+        graph: &Graph,
+        nodes: Option<&Names>,
+        exclude: Option<&Names>,
+    ) -> Vec<String> {
+        let lists = [("nodes", nodes), ("exclude-nodes", exclude)];
+        if lists.iter().all(|(_, list)| list.is_none()) {
+            return Vec::new();
+        }
+        let mut names = Vec::new();
+        graph.for_each_graph(&mut |g: &Graph| {
+            let ops = |n: &NodeId| g.op(*n).is_some();
+            names.extend(g.node_ids().filter(ops).map(|n| g.node(n).name.clone()));
+        });
+        let mut complaints = Vec::new();
+        for (key, list) in lists {
+            let Some(list) = list else { continue };
+            for name in list.unmatched(names.iter().map(String::as_str)) {
+                complaints.push(format!("{key} lists `{name}`, and no node has that name"));
+            }
+        }
+        complaints
+    }
+
+    /// The first few of a list of names, for a message; `None` if there are none.
+    pub(in crate::quantize) fn few(names: &[String]) -> Option<String> {
+        const FEW: usize = 3;
+        let quoted = names.iter().take(FEW).map(|name| format!("`{name}`"));
+        let quoted: Vec<String> = quoted.collect();
+        match names.len() {
+            0 => None,
+            1..=FEW => Some(quoted.join(", ")),
+            more => Some(format!("{} and {} more", quoted.join(", "), more - FEW)),
+        }
     }
 }

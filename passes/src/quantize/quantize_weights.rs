@@ -39,8 +39,8 @@ pub(crate) const INFO: PassInfo = PassInfo {
 };
 
 fn build(opts: &mut Options) -> Result<Box<dyn Pass>, Error> {
-    let settings = Settings::take(opts)?;
-    let weights = WeightSettings::take(opts, settings.activation_type)?;
+    let mut settings = Settings::take(opts)?;
+    let weights = WeightSettings::take(opts, &mut settings)?;
     Ok(Box::new(QuantizeWeights { settings, weights }))
 }
 
@@ -69,13 +69,11 @@ impl Pass for QuantizeWeights {
 
     fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
         let Self { settings, weights } = self;
+        if !settings.is_dynamic(cx)? {
+            return Ok(());
+        }
         for complaint in select::complaints(settings, &model.graph) {
             cx.warning(complaint);
-        }
-        for key in &weights.without_effect {
-            cx.note(format_args!(
-                "`{key}` has no effect on dynamic quantization"
-            ));
         }
         let before = constant_bytes(model);
         let mut plan = collect(model, settings, weights);

@@ -3,6 +3,8 @@
 use onnxq_pass::PassContext;
 use serde_json::{Value, json};
 
+use super::static_qdq::write::Written;
+
 /// What became of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -94,7 +96,8 @@ pub(super) fn summary(
         }),
     );
     if quantized == 0 {
-        cx.warning(nothing(rows));
+        let ops = super::options::DYNAMIC_OPS.join(", ");
+        cx.warning(nothing(rows, &format!("{ops} with constant weights")));
         return;
     }
     let plural = if weights == 1 { "" } else { "s" };
@@ -106,8 +109,56 @@ pub(super) fn summary(
     ));
 }
 
-/// Why there was nothing to quantize.
-fn nothing(rows: &[Row]) -> String {
+/// Says how static quantization went as a whole.
+pub(super) fn static_summary(
+    cx: &mut PassContext,
+    rows: &[Row],
+    written: Written,
+    before: usize,
+    after: usize,
+) {
+    let count = |row: &&Row| matches!(row.status, Status::Quantized);
+    let quantized = rows.iter().filter(count).count();
+    cx.report(
+        "summary",
+        json!({
+            "quantized": quantized,
+            "candidates": rows.len(),
+            "activations": written.activations,
+            "weights": written.weights,
+            "biases": written.biases,
+            "bytes_before": before,
+            "bytes_after": after,
+        }),
+    );
+    if written.activations + written.weights + written.biases == 0 {
+        // A model that is quantized already has nothing more.
+        if quantized == 0 {
+            cx.warning(nothing(rows, "operator that static quantization knows"));
+        }
+        return;
+    }
+    cx.note(format_args!(
+        "quantized {quantized} of {} nodes: {}, {}, {}; constants of {} became {}",
+        rows.len(),
+        count_of(written.activations, "activation"),
+        count_of(written.weights, "constant"),
+        match written.biases {
+            1 => "1 bias".to_owned(),
+            n => format!("{n} biases"),
+        },
+        size(before),
+        size(after)
+    ));
+}
+
+fn count_of(n: usize, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{plural}")
+}
+
+/// Why there was nothing to quantize; `what` is what the model has none of.
+fn nothing(rows: &[Row], what: &str) -> String {
     let mut reasons = indexmap::IndexMap::<&str, usize>::new();
     for row in rows {
         if let Status::Skipped(reason) = &row.status {
@@ -115,8 +166,7 @@ fn nothing(rows: &[Row]) -> String {
         }
     }
     if reasons.is_empty() {
-        let ops = super::options::DYNAMIC_OPS.join(", ");
-        return format!("nothing to quantize: the model has no {ops} with constant weights");
+        return format!("nothing to quantize: the model has no {what}");
     }
     let reasons = reasons
         .iter()

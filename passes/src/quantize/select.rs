@@ -9,7 +9,7 @@ use onnxq_ir::{Graph, Node, NodeId, Op, ValueId};
 use onnxq_ops::{QuantRole, lookup};
 use onnxq_tensor::DType;
 
-use super::options::{DYNAMIC_OPS, Settings};
+use super::options::{DYNAMIC_OPS, Settings, complain};
 
 /// What a node is to dynamic quantization.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,23 +134,7 @@ pub(super) fn complaints(settings: &Settings, graph: &Graph) -> Vec<String> {
             ));
         }
     }
-    let lists = [
-        ("nodes", &settings.nodes),
-        ("exclude-nodes", &settings.exclude_nodes),
-    ];
-    if lists.iter().all(|(_, list)| list.is_none()) {
-        return complaints;
-    }
-    let mut names = Vec::new();
-    graph.for_each_graph(&mut |g: &Graph| {
-        let ops = |n: &NodeId| g.op(*n).is_some();
-        names.extend(g.node_ids().filter(ops).map(|n| g.node(n).name.clone()));
-    });
-    for (key, list) in lists {
-        let Some(list) = list else { continue };
-        for name in list.unmatched(names.iter().map(String::as_str)) {
-            complaints.push(format!("{key} lists `{name}`, and no node has that name"));
-        }
-    }
+    let names = (settings.nodes.as_ref(), settings.exclude_nodes.as_ref());
+    complaints.extend(complain::of_names(graph, names.0, names.1));
     complaints
 }

@@ -1,0 +1,467 @@
+//! Quantizes constants and what is computed, with parameters that are known beforehand.
+//!
+//! ```text
+//! y = Relu(Conv(x, W, b))
+//! =>
+//! x_q = QuantizeLinear(x, x_scale, x_zero_point)
+//! y_f = Conv(DequantizeLinear(x_q, ...), DequantizeLinear(W_quantized, ...), DequantizeLinear(b_quantized, ...))
+//! y = DequantizeLinear(QuantizeLinear(y_f, y_scale, y_zero_point), ...)
+//! ```
+//!
+//! Ranges come from the context ([`RangeSource`]): a table, or data to observe the model on. Given
+//! the same ranges, scales, zero points, codes and biases are those of `quantize_static` of ONNX
+//! Runtime 1.31, bit for bit. Which operators take part is told in [`rules`](super::static_qdq::rules).
+//!
+//! A Relu or Clip goes away where codes end where it does: its bounds hold 0, activations are
+//! asymmetric, nothing else uses its operand, and the range of codes reaches no farther than its
+//! bounds. A node stays float where a tensor of it has no range. What is quantized already, in a
+//! model trained for it, keeps its parameters.
+//!
+//! Does nothing in dynamic mode. Raises the opset where Q/DQ need it: to 12, 13 for scales by
+//! channel, 19 for scales that are not `float`, 21 for 4 and 16 bits and for blocks.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+use onnxq_ir::{Graph, Model, Op, ValueId};
+use onnxq_ops::infer;
+use onnxq_pass::{Error, Options, Pass, PassContext, PassError, PassInfo, describe};
+use onnxq_quant::{Granularity, Ranges};
+
+use super::{
+    collect::constant_bytes,
+    options::complain,
+    report::{self, Row, Status},
+    require,
+    source::{RangeRequest, RangeSource},
+    static_qdq::{
+        marks::{self, Constraints, Marks},
+        parameters::{self, Parameters},
+        ranges::{self, RangeOf},
+        settings::{STATIC_OPTIONS, StaticSettings},
+        weights::{Codes, Jobs, make_room},
+        write::{self, Plan, Written},
+    },
+};
+
+pub(crate) const INFO: PassInfo = PassInfo {
+    name: "insert-static-qdq",
+    summary: "quantize constants and activations with parameters from calibrated ranges",
+    options: STATIC_OPTIONS,
+    build,
+};
+
+fn build(opts: &mut Options) -> Result<Box<dyn Pass>, Error> {
+    let settings = StaticSettings::take(opts)?;
+    Ok(Box::new(InsertStaticQdq { settings }))
+}
+
+struct InsertStaticQdq {
+    settings: StaticSettings,
+}
+
+/// How often nodes are looked at again without those that have no ranges.
+const MAX_ROUNDS: usize = 32;
+
+impl Pass for InsertStaticQdq {
+    fn name(&self) -> &str {
+        INFO.name
+    }
+
+    fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
+        let settings = &self.settings;
+        if !settings.mode.is_static(cx) {
+            for key in &settings.static_only {
+                cx.note(format_args!(
+                    "`{key}` has no effect on dynamic quantization"
+                ));
+            }
+            return Ok(());
+        }
+        let Some(source) = cx.get::<RangeSource>() else {
+            let message = "static quantization needs calibration data or ranges";
+            return Err(PassError::new(message).with_help(
+                "give `--calibration-data` or `--ranges`, or quantize with `mode=dynamic`",
+            ));
+        };
+        for complaint in settings.complaints(&model.graph) {
+            cx.warning(complaint);
+        }
+        settings.overrides.check(model, settings.activation_type)?;
+        let before = constant_bytes(model);
+        // Only tensors that are known to be of floats are quantized.
+        infer::annotate(model);
+        let mut work = Work::new(model, settings);
+        if require::opset(model, cx, work.least_opset())? {
+            work = Work::new(model, settings);
+        }
+        let known = known(model, &work, &source, cx)?;
+        work.settle(model, &known, cx)?;
+        let written = work.write(model, cx)?;
+        if written.activations + written.weights > 0 {
+            require::ir_version(model, IR_VERSION_OF_INITIALIZERS);
+            if settings.contrib {
+                model.opsets.entry("com.microsoft".to_owned()).or_insert(1);
+            }
+        }
+        let after = constant_bytes(model);
+        work.report(cx, written, before, after);
+        Ok(())
+    }
+}
+
+/// Before version 4 of the file format every initializer had to be an input as well.
+const IR_VERSION_OF_INITIALIZERS: i64 = 4;
+
+/// The ranges that static quantization of `model` by `insert-static-qdq` with these options asks
+/// for.
+///
+/// # Errors
+/// The options are not those of the pass.
+pub fn range_request(model: &Model, options: &mut Options) -> Result<RangeRequest, Error> {
+    let settings = StaticSettings::take(options)?;
+    // Constants are shared.
+    let mut model = model.clone();
+    infer::annotate(&mut model);
+    Ok(Work::new(&model, &settings).request(&model))
+}
+
+/// The ranges that are needed.
+fn known(
+    model: &Model,
+    work: &Work<'_>,
+    source: &RangeSource,
+    cx: &mut PassContext,
+) -> Result<Ranges, PassError> {
+    match source {
+        RangeSource::Table(ranges) => Ok(ranges.clone()),
+        RangeSource::Data(data) => {
+            let request = work.request(model);
+            if request.tensors.is_empty() {
+                return Ok(Ranges::default());
+            }
+            let mut progress = |done, total| cx.progress("samples", done, total);
+            data.calibrate(model, &request, &mut progress)
+                .map_err(PassError::new)
+        }
+    }
+}
+
+/// What is to be done, graph by graph, regions first.
+struct Work<'a> {
+    settings: &'a StaticSettings,
+    opset: i64,
+    graphs: Vec<GraphWork>,
+}
+
+#[derive(Default)]
+struct GraphWork {
+    constraints: Constraints,
+    marks: Marks,
+    parameters: Parameters,
+    /// The rows of the report.
+    rows: Vec<Row>,
+}
+
+impl<'a> Work<'a> {
+    fn new(model: &Model, settings: &'a StaticSettings) -> Work<'a> {
+        let opset = model.opset("").unwrap_or(1);
+        let mut work = Work {
+            settings,
+            opset,
+            graphs: Vec::new(),
+        };
+        let mut graphs = Vec::new();
+        work.for_each_graph(model, |graph| {
+            let constraints = Constraints::default();
+            let marks = marks::mark(graph, settings, opset, &constraints);
+            graphs.push(GraphWork {
+                constraints,
+                marks,
+                ..GraphWork::default()
+            });
+        });
+        work.graphs = graphs;
+        work
+    }
+
+    fn for_each_graph(&self, model: &Model, mut visit: impl FnMut(&Graph)) {
+        match self.settings.subgraphs {
+            true => model.graph.for_each_graph(&mut visit),
+            false => visit(&model.graph),
+        }
+    }
+
+    fn least_opset(&self) -> i64 {
+        let least = |work: &GraphWork| match work.marks.tensors.is_empty() {
+            true => 0,
+            false => write::least_opset(self.settings, &work.marks),
+        };
+        self.graphs.iter().map(least).max().unwrap_or(0)
+    }
+
+    /// What is to be known of the model.
+    fn request(&self, model: &Model) -> RangeRequest {
+        let mut tensors = IndexMap::new();
+        let mut graphs = self.graphs.iter();
+        self.for_each_graph(model, |graph| {
+            let Some(work) = graphs.next() else {
+                return;
+            };
+            let needed = ranges::needed(graph, self.settings, &work.marks, &work.constraints);
+            for from in needed.values() {
+                if let RangeOf::Tensor(v) = from {
+                    tensors.entry(graph.value(*v).name.clone()).or_insert(None);
+                }
+            }
+        });
+        RangeRequest {
+            tensors,
+            spec: self.settings.calibration,
+        }
+    }
+
+    /// Computes parameters; where there can be none, or where they are not what a removed Relu
+    /// does, marks the graph anew without those nodes.
+    fn settle(
+        &mut self,
+        model: &Model,
+        known: &Ranges,
+        cx: &mut PassContext,
+    ) -> Result<(), PassError> {
+        let settings = self.settings;
+        let opset = self.opset;
+        let mut graphs = std::mem::take(&mut self.graphs);
+        let mut works = graphs.iter_mut();
+        let mut missing: Vec<String> = Vec::new();
+        let mut lost = 0;
+        let mut failure = None;
+        self.for_each_graph(model, |graph| {
+            let Some(work) = works.next() else {
+                return;
+            };
+            for round in 0.. {
+                match parameters::parameters(graph, settings, &work.marks, &work.constraints, known)
+                {
+                    Ok(parameters) => work.parameters = parameters,
+                    Err(e) => {
+                        failure.get_or_insert(e);
+                        return;
+                    }
+                }
+                let found = &work.parameters;
+                if found.missing.is_empty() && found.needed.is_empty() {
+                    break;
+                }
+                if round == MAX_ROUNDS {
+                    work.constraints
+                        .excluded
+                        .extend(work.marks.nodes.keys().copied());
+                }
+                for &v in &found.missing {
+                    missing.push(graph.value(v).name.clone());
+                    let askers = &work.marks.tensors[&v].askers;
+                    work.constraints.excluded.extend(askers.iter().copied());
+                }
+                work.constraints.kept.extend(found.needed.iter().copied());
+                work.marks = marks::mark(graph, settings, opset, &work.constraints);
+            }
+            lost += work.constraints.excluded.len();
+            work.rows = rows(graph, &work.marks, &work.constraints);
+        });
+        drop(works);
+        self.graphs = graphs;
+        if let Some(message) = failure {
+            return Err(PassError::new(message));
+        }
+        warn_of_missing(&missing, lost, cx);
+        Ok(())
+    }
+
+    /// Quantizes constants and writes everything.
+    fn write(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<Written, PassError> {
+        let settings = self.settings;
+        let mut jobs = Jobs::default();
+        // By graph: the job of each constant.
+        let mut uses: Vec<HashMap<ValueId, usize>> = Vec::new();
+        let mut works = self.graphs.iter();
+        self.for_each_graph(model, |graph| {
+            let mut of_graph = HashMap::new();
+            let marks = works.next().map(|work| &work.marks.tensors);
+            for (&v, mark) in marks.into_iter().flatten() {
+                if let Some(tensor) = &mark.constant {
+                    let name = &graph.value(v).name;
+                    of_graph.insert(v, jobs.add(settings, name, tensor, mark));
+                }
+            }
+            uses.push(of_graph);
+        });
+        let mut codes = jobs.run(cx.threads());
+        for (i, outcome) in codes.iter().enumerate() {
+            if let (Err(e), Some(job)) = (outcome, jobs.get(i)) {
+                return Err(PassError::new(format_args!(
+                    "constant `{}` cannot be quantized: {e}",
+                    job.name
+                )));
+            }
+        }
+        let enlarged = self.make_room(model, &jobs, &uses, &mut codes)?;
+        warn_of_large_biases(&enlarged, settings, cx);
+        let mut written = Written::default();
+        let mut graphs = self.graphs.iter().zip(&uses);
+        let mut visit = |graph: &mut Graph| {
+            let Some((work, uses)) = graphs.next() else {
+                return;
+            };
+            let of = |(&v, &job): (&ValueId, &usize)| Some((v, codes[job].as_ref().ok()?));
+            let codes = uses.iter().filter_map(of).collect();
+            let plan = Plan::new(
+                graph,
+                settings,
+                &work.marks,
+                &work.parameters,
+                codes,
+                INFO.name,
+            );
+            let more = write::write(graph, &plan, cx);
+            written.activations += more.activations;
+            written.weights += more.weights;
+            written.biases += more.biases;
+            written.saturated += more.saturated;
+        };
+        match settings.subgraphs {
+            true => model.graph.for_each_graph_mut(&mut visit),
+            false => visit(&mut model.graph),
+        }
+        Ok(written)
+    }
+
+    /// Enlarges scales of weights where biases need it; the names of the weights.
+    fn make_room(
+        &self,
+        model: &Model,
+        jobs: &Jobs,
+        uses: &[HashMap<ValueId, usize>],
+        codes: &mut [Result<Codes, onnxq_quant::Error>],
+    ) -> Result<Vec<String>, PassError> {
+        let settings = self.settings;
+        let mut enlarged = Vec::new();
+        if !settings.adjust_weights {
+            return Ok(enlarged);
+        }
+        let mut failure = None;
+        let mut graphs = self.graphs.iter().zip(uses);
+        self.for_each_graph(model, |graph| {
+            let Some((work, uses)) = graphs.next() else {
+                return;
+            };
+            let known = uses
+                .iter()
+                .filter_map(|(&v, &job)| Some((v, codes[job].as_ref().ok()?)));
+            let scales: Vec<Option<f32>> = {
+                let plan = Plan::new(
+                    graph,
+                    settings,
+                    &work.marks,
+                    &work.parameters,
+                    known.collect(),
+                    INFO.name,
+                );
+                let scale = |place: &Option<_>| {
+                    let scale = plan.scale(graph, (*place)?)?;
+                    scale.to_f32s().ok()?.first().copied()
+                };
+                plan.bias_inputs.iter().map(scale).collect()
+            };
+            for (bias, scale) in work.marks.biases.iter().zip(scales) {
+                let (Some(scale), Some(&job)) = (scale, uses.get(&bias.weight)) else {
+                    continue;
+                };
+                let channels = (self.opset >= 13)
+                    .then(|| channels(graph, bias, jobs, job))
+                    .flatten();
+                let (Some(job), Ok(codes)) = (jobs.get(job), &mut codes[job]) else {
+                    continue;
+                };
+                match make_room(job, codes, &bias.tensor, scale, channels, settings) {
+                    Ok(true) => enlarged.push(job.name.clone()),
+                    Ok(false) => {}
+                    Err(e) => {
+                        let name = &graph.value(bias.value).name;
+                        failure.get_or_insert(format!("bias `{name}`: {e}"));
+                    }
+                }
+            }
+        });
+        match failure {
+            Some(message) => Err(PassError::new(message)),
+            None => Ok(enlarged),
+        }
+    }
+
+    fn report(&self, cx: &mut PassContext, written: Written, before: usize, after: usize) {
+        let rows: Vec<Row> = self.graphs.iter().flat_map(|g| g.rows.clone()).collect();
+        report::rows(cx, &rows);
+        report::static_summary(cx, &rows, written, before, after);
+    }
+}
+
+/// The axis of the weight of a bias that runs over the elements of the bias.
+fn channels(graph: &Graph, bias: &marks::Bias, jobs: &Jobs, job: usize) -> Option<usize> {
+    let op = graph.op(bias.node)?;
+    let role = onnxq_ops::lookup(&op.domain, &op.op_type)?.quant(op);
+    let onnxq_ops::QuantRole::Affine { channel_axis, .. } = role else {
+        return None;
+    };
+    let axis = usize::try_from(channel_axis).ok()?;
+    let job = jobs.get(job)?;
+    if job.spec.granularity != Granularity::PerTensor || job.tensor.rank() < 2 {
+        return None;
+    }
+    (job.tensor.dims()[axis] == bias.tensor.len()).then_some(axis)
+}
+
+fn rows(graph: &Graph, marks: &Marks, constraints: &Constraints) -> Vec<Row> {
+    let row = |(&n, &takes_part): (&onnxq_ir::NodeId, &bool)| Row {
+        graph: graph.name.clone(),
+        node: describe(graph, n).to_string(),
+        op: graph.op(n).map_or_else(String::new, Op::qualified),
+        weights: graph
+            .operands(n)
+            .into_iter()
+            .flatten()
+            .filter(|v| marks.tensors.get(v).is_some_and(|m| m.constant.is_some()))
+            .map(|v| graph.value(v).name.clone())
+            .collect(),
+        before: 0,
+        after: 0,
+        status: match (takes_part, constraints.excluded.contains(&n)) {
+            (true, _) => Status::Quantized,
+            (false, true) => Status::Skipped("a tensor of it has no range".into()),
+            (false, false) => Status::Skipped("what comes in is not quantized".into()),
+        },
+    };
+    marks.nodes.iter().map(row).collect()
+}
+
+fn warn_of_missing(missing: &[String], nodes: usize, cx: &mut PassContext) {
+    if let Some(list) = complain::few(missing) {
+        let plural = if nodes == 1 { "" } else { "s" };
+        cx.warning(format_args!(
+            "there is no range for {list}: {nodes} node{plural} stay float; calibrate this model, \
+             as it is before `quantize`"
+        ));
+    }
+}
+
+fn warn_of_large_biases(weights: &[String], settings: &StaticSettings, cx: &mut PassContext) {
+    if let Some(list) = complain::few(weights) {
+        let how = match settings.compat || settings.per_channel {
+            true => "the scale of its weight is enlarged",
+            false => "those channels of its weight have larger scales of their own",
+        };
+        cx.warning(format_args!(
+            "a bias is too large for int32 at the scale of weight {list}: {how}"
+        ));
+    }
+}
