@@ -26,7 +26,7 @@ use indexmap::IndexMap;
 use onnxq_ir::{Graph, Model, Op, ValueId};
 use onnxq_ops::infer;
 use onnxq_pass::{Error, Options, Pass, PassContext, PassError, PassInfo, describe};
-use onnxq_quant::{Granularity, Ranges};
+use onnxq_quant::{Granularity, Method, Ranges};
 
 use super::{
     collect::constant_bytes,
@@ -39,6 +39,7 @@ use super::{
         parameters::{self, Parameters},
         ranges::{self, RangeOf},
         settings::{STATIC_OPTIONS, StaticSettings},
+        warnings::{self, Figures, WideInput},
         weights::{Codes, Jobs, make_room},
         write::{self, Plan, Written},
     },
@@ -210,9 +211,15 @@ impl<'a> Work<'a> {
             };
             let needed = ranges::needed(graph, self.settings, &work.marks, &work.constraints);
             for from in needed.values() {
-                if let RangeOf::Tensor(v) = from {
-                    tensors.entry(graph.value(*v).name.clone()).or_insert(None);
-                }
+                let &RangeOf::Tensor(v) = from else {
+                    continue;
+                };
+                // Thresholds of channels are not those of the tensor, smallest and largest are.
+                let axis = match self.settings.calibration.method {
+                    Method::MinMax { .. } => warnings::feature_axis(graph, v),
+                    _ => None,
+                };
+                tensors.entry(graph.value(v).name.clone()).or_insert(axis);
             }
         });
         RangeRequest {
@@ -236,10 +243,20 @@ impl<'a> Work<'a> {
         let mut missing: Vec<String> = Vec::new();
         let mut lost = 0;
         let mut failure = None;
+        let mut wide: Vec<WideInput> = Vec::new();
+        let leave_wide = !settings.compat && settings.nodes.is_none();
+        let mut figures = Figures::default();
         self.for_each_graph(model, |graph| {
             let Some(work) = works.next() else {
                 return;
             };
+            let inputs = warnings::wide_inputs(graph, &work.marks, known);
+            if leave_wide && !inputs.is_empty() {
+                let products = inputs.iter().flat_map(|i| i.products.iter().copied());
+                work.constraints.left.extend(products);
+                work.marks = marks::mark(graph, settings, opset, &work.constraints);
+            }
+            wide.extend(inputs);
             for round in 0.. {
                 match parameters::parameters(graph, settings, &work.marks, &work.constraints, known)
                 {
@@ -268,13 +285,16 @@ impl<'a> Work<'a> {
             }
             lost += work.constraints.excluded.len();
             work.rows = rows(graph, &work.marks, &work.constraints);
+            figures.add(graph, &work.marks);
         });
         drop(works);
         self.graphs = graphs;
         if let Some(message) = failure {
             return Err(PassError::new(message));
         }
+        warnings::of_wide_inputs(&wide, leave_wide, cx);
         warn_of_missing(&missing, lost, cx);
+        figures.warn(settings, cx);
         Ok(())
     }
 
@@ -435,10 +455,15 @@ fn rows(graph: &Graph, marks: &Marks, constraints: &Constraints) -> Vec<Row> {
             .collect(),
         before: 0,
         after: 0,
-        status: match (takes_part, constraints.excluded.contains(&n)) {
-            (true, _) => Status::Quantized,
-            (false, true) => Status::Skipped("a tensor of it has no range".into()),
-            (false, false) => Status::Skipped("what comes in is not quantized".into()),
+        status: match takes_part {
+            true => Status::Quantized,
+            _ if constraints.left.contains(&n) => {
+                Status::Skipped("the channels of its input differ too much in range".into())
+            }
+            _ if constraints.excluded.contains(&n) => {
+                Status::Skipped("a tensor of it has no range".into())
+            }
+            _ => Status::Skipped("what comes in is not quantized".into()),
         },
     };
     marks.nodes.iter().map(row).collect()

@@ -58,6 +58,8 @@ pub(in crate::quantize) struct Bias {
 pub(in crate::quantize) struct Constraints {
     /// Not quantized at all, for want of a range.
     pub(in crate::quantize) excluded: HashSet<NodeId>,
+    /// Not quantized either, to keep their operands.
+    pub(in crate::quantize) left: HashSet<NodeId>,
     /// Relu and Clip that no range of codes does the work of.
     pub(in crate::quantize) kept: HashSet<NodeId>,
 }
@@ -73,9 +75,14 @@ pub(in crate::quantize) struct Marks {
     pub(in crate::quantize) rejoined: Vec<(NodeId, usize, ValueId)>,
     /// The nodes that the options pick, and whether they take part.
     pub(in crate::quantize) nodes: IndexMap<NodeId, bool>,
+    /// Nodes that are not picked and are quantized all the same.
+    pub(in crate::quantize) guarded: HashSet<NodeId>,
     /// What was quantized before, and the DequantizeLinear of it.
     pub(in crate::quantize) quantized: HashMap<ValueId, ValueId>,
 }
+
+/// See [`Marker::guard_transposes`].
+const FIRST_WITH_DEFECT: i64 = 21;
 
 /// Finds what is to be done in a graph.
 pub(in crate::quantize) fn mark(
@@ -105,7 +112,8 @@ pub(in crate::quantize) fn mark(
         let Some(op) = eligible(settings, graph, n) else {
             continue;
         };
-        let takes_part = !constraints.excluded.contains(&n) && {
+        let out = constraints.excluded.contains(&n) || constraints.left.contains(&n);
+        let takes_part = !out && {
             let rule = rules::rule(op, settings.op_types.is_some(), settings.compat);
             marker.visit(n, rule)
         };
@@ -114,6 +122,7 @@ pub(in crate::quantize) fn mark(
             marker.look_again();
         }
     }
+    marker.guard_transposes();
     marker.marks
 }
 
@@ -288,6 +297,10 @@ impl Marker<'_> {
         let Some(x) = self.graph.operand(n, 0) else {
             return false;
         };
+        // The tool of ONNX Runtime does not heed the option here.
+        if self.settings.force && !self.settings.compat {
+            self.activation(n, 0);
+        }
         if !self.if_marked(n, Rule::Clamp, &[0]) {
             return false;
         }
@@ -382,6 +395,45 @@ impl Marker<'_> {
             for (n, rule) in self.waiting.remove(&v).into_iter().flatten() {
                 let takes_part = self.visit(n, rule);
                 self.marks.nodes.insert(n, takes_part);
+            }
+        }
+    }
+
+    /// Quantizes what Transpose makes of signed codes, even if the node is not picked.
+    ///
+    /// From opset 21 on ONNX Runtime (1.31 at least) does not load a model in which a Transpose of
+    /// dequantized signed codes is not quantized again: it moves the DequantizeLinear behind the
+    /// Transpose and puts a QuantizeLinear of another type than its zero point before.
+    fn guard_transposes(&mut self) {
+        if self.opset < FIRST_WITH_DEFECT || self.settings.contrib {
+            return;
+        }
+        let mut at = 0;
+        // What is found here may have a Transpose behind it, too.
+        while let Some((&v, mark)) = self.marks.tensors.get_index(at) {
+            at += 1;
+            let qtype = match mark.source {
+                Source::Weight { axis: Some(_) } => continue,
+                Source::Weight { axis: None } if self.settings.block_size > 0 => continue,
+                Source::Weight { axis: None } => self.settings.weight_type,
+                _ => self.settings.activation_type,
+            };
+            if !qtype.is_signed() {
+                continue;
+            }
+            for u in self.graph.uses(v) {
+                let y = ValueId {
+                    node: u.node,
+                    result: 0,
+                };
+                if self.graph.is(u.node, "Transpose")
+                    && !self.marks.tensors.contains_key(&y)
+                    && !self.marks.quantized.contains_key(&y)
+                {
+                    let user = u.node;
+                    self.insert(user, y, Source::Shared { provider: v, user }, true);
+                    self.marks.guarded.insert(user);
+                }
             }
         }
     }

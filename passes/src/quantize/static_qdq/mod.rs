@@ -9,5 +9,6 @@ pub(super) mod parameters;
 pub(super) mod ranges;
 pub(super) mod rules;
 pub(super) mod settings;
+pub(super) mod warnings;
 pub(super) mod weights;
 pub(super) mod write;

@@ -1,8 +1,10 @@
 //! Puts QuantizeLinear and DequantizeLinear into a graph.
 //!
 //! Names are those that the quantization tool of ONNX Runtime gives. There is one pair for each
-//! tensor, which all its users share, those too that are not quantized: what computes the tensor
-//! can then give codes and nothing else. `dedicated-qdq` gives each quantized user its own.
+//! tensor. All users share it, those too that are not quantized, so that what computes the tensor
+//! gives codes and nothing else; unless that computes floats anyway, or is an input of the graph:
+//! then they go on reading those (but not with `compat`). `dedicated-qdq` gives each quantized
+//! user a pair of its own.
 
 use std::collections::HashMap;
 
@@ -154,6 +156,12 @@ impl Writer<'_, '_> {
         Some(self.graph.value(self.now(v)).name.clone())
     }
 
+    /// Whether a node is quantized.
+    fn takes_part(&self, n: NodeId) -> bool {
+        let marks = self.plan.marks;
+        marks.nodes.get(&n) == Some(&true) || marks.guarded.contains(&n)
+    }
+
     fn now(&self, v: ValueId) -> ValueId {
         *self.now.get(&v).unwrap_or(&v)
     }
@@ -280,14 +288,19 @@ impl Writer<'_, '_> {
             return;
         };
         let ret = self.graph.ret();
+        let gives_codes = self.takes_part(x.node) || self.plan.settings.compat;
         // The signature of an input that is a result as well stays what it is.
         let is_input = self.graph.node(x.node).is_input();
-        let is_output = self.graph.is_output(x) && !is_input;
         let uses = self.graph.uses(x);
         let uses: Vec<Use> = uses
             .into_iter()
+            .filter(|u| gives_codes || self.takes_part(u.node))
             .filter(|u| u.node != ret || !is_input)
             .collect();
+        if uses.is_empty() {
+            return;
+        }
+        let is_output = uses.iter().any(|u| u.node == ret);
         let ty = self.typed(x, mark.float.dtype());
         self.written.activations += 1;
         if self.plan.settings.dedicated && self.dedicated(x, &name, &uses, params, &ty) {
