@@ -76,7 +76,7 @@ pub(super) const MODE: OptionInfo = option(
 pub(super) const ACTIVATION_TYPE: OptionInfo = option(
     "activation-type",
     Choice(TYPES),
-    "static: int8, dynamic: uint8",
+    "static: int8, or uint8 if weights are; dynamic: uint8",
     "the type of what is computed, and of embedding tables",
 );
 pub(super) const WEIGHT_TYPE: OptionInfo = option(

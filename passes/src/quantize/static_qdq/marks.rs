@@ -284,8 +284,14 @@ impl Marker<'_> {
         for (i, &constant) in constant.iter().enumerate() {
             match (constant, i) {
                 (false, _) => self.activation(n, i),
-                // The channels of what is on the left are not those of the result.
-                (true, 0) => self.weight(n, 0, None),
+                // The columns of what is on the left are not channels of the result; the tool of
+                // ONNX Runtime gives each a scale all the same.
+                (true, 0) => {
+                    let tensor = self.operand_constant(n, 0);
+                    let matrix = tensor.is_some_and(|t| t.rank() == 2);
+                    let columns = self.settings.compat && matrix;
+                    self.weight(n, 0, columns.then_some(1));
+                }
                 (true, _) => self.weight(n, 1, Some(-1)),
             }
         }

@@ -218,8 +218,12 @@ impl StaticSettings {
         if let Some(key) = MISSING.iter().find(|key| opts.is_given(key)) {
             return Err(opts.invalid(key, format!("no `{key}`: it is not in this version")));
         }
-        let activation_type = take_qtype(opts, "activation-type")?.unwrap_or(QuantType::Int8);
         let weight_type = take_qtype(opts, "weight-type")?.unwrap_or(QuantType::Int8);
+        let default = match weight_type {
+            QuantType::UInt8 => QuantType::UInt8,
+            _ => QuantType::Int8,
+        };
+        let activation_type = take_qtype(opts, "activation-type")?.unwrap_or(default);
         if activation_type == QuantType::Int8 && weight_type == QuantType::UInt8 {
             let expected = "`int8`, since no runtime multiplies int8 activations by uint8 weights";
             return Err(opts.invalid("weight-type", expected));
