@@ -41,6 +41,7 @@ pub const PASSES: &[PassInfo] = &[
     // fuse
     fuse::fuse_clamp_quantize::INFO,
     fuse::eliminate_redundant_qdq::INFO,
+    fuse::unsign_activations::INFO,
     fuse::carry_codes::INFO,
     fuse::fuse_dynamic_quantize::INFO,
     fuse::lower_gather::INFO,
@@ -102,11 +103,13 @@ const QUANTIZE: &str =
 /// - What is redundant goes first: a product is lowered where nothing is between it and the
 ///   QuantizeLinear of its result, and that is the only one. Clamps go before, since two of those
 ///   may be equal once nothing is between.
+/// - Codes get another type while all that reads them is DequantizeLinear.
 /// - Codes are carried before tables are looked up, which gives floats.
 /// - What quantizes activations while the model runs comes before what looks for it.
 /// - QGemm takes a Gemm with all it has, QLinearMatMul those without a bias. Otherwise the lowerings do
 ///   not depend on each other.
-const FUSE: &str = "fuse-clamp-quantize,eliminate-redundant-qdq,carry-codes,\
+const FUSE: &str = "fuse-clamp-quantize,eliminate-redundant-qdq,\
+    unsign-activations,carry-codes,\
     fuse-dynamic-quantize,\
     lower-gather,lower-matmul,lower-gemm,lower-conv,lower-lstm,\
     lower-qgemm,lower-qlinear-conv,lower-qlinear-matmul,lower-qlinear-contrib";

@@ -20,6 +20,7 @@ pub(crate) mod lower_qlinear_contrib;
 pub(crate) mod lower_qlinear_conv;
 pub(crate) mod lower_qlinear_matmul;
 pub(crate) mod raise_qoperator;
+pub(crate) mod unsign_activations;
 
 mod pattern;
 mod product;
