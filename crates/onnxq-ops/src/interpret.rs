@@ -14,10 +14,15 @@ pub struct Interpreter<'a> {
     opsets: &'a ir::def::Opsets,
     observe: Option<&'a Observer<'a>>,
     observe_regions: bool,
+    intercept: Option<&'a Interceptor<'a>>,
 }
 
 /// Sees every value of a graph when it is produced.
 pub type Observer<'a> = dyn Fn(&Graph, ValueId, &Value) + 'a;
+
+/// Sees the results of every node when they are produced, inputs and constants included, in regions
+/// too, and may put others in their place.
+pub type Interceptor<'a> = dyn Fn(&Graph, NodeId, &mut [Option<Value>]) + 'a;
 
 impl<'a> Interpreter<'a> {
     /// An interpreter for the graphs of `model`.
@@ -27,6 +32,7 @@ impl<'a> Interpreter<'a> {
             opsets: &model.opsets,
             observe: None,
             observe_regions: false,
+            intercept: None,
         }
     }
 
@@ -47,6 +53,16 @@ impl<'a> Interpreter<'a> {
         Interpreter {
             observe: Some(observe),
             observe_regions: true,
+            ..self
+        }
+    }
+
+    /// The same, with `intercept` called for every node of the graph that [`run`](Self::run) is
+    /// given and of its regions, but not of function bodies.
+    #[must_use]
+    pub fn intercepted(self, intercept: &'a Interceptor<'a>) -> Interpreter<'a> {
+        Interpreter {
+            intercept: Some(intercept),
             ..self
         }
     }
@@ -111,6 +127,9 @@ impl<'a> Interpreter<'a> {
                     }
                 }
                 NodeKind::Input | NodeKind::Return => {}
+            }
+            if let Some(intercept) = self.intercept {
+                intercept(graph, n, &mut values[n.index()]);
             }
             if let Some(observe) = self.observe {
                 for (i, value) in values[n.index()].iter().enumerate() {
@@ -177,6 +196,7 @@ impl<'a> Interpreter<'a> {
         let inner = Interpreter {
             opsets: &function.opsets,
             observe: None,
+            intercept: None,
             ..*self
         };
         let mut inputs = operands.to_vec();

@@ -1,7 +1,10 @@
 //! The reference executor.
 
 use onnxq_ir::{Graph, Model, NodeId, Type, ValueId};
-use onnxq_ops::{EvalError, Value, interpret::Interpreter};
+use onnxq_ops::{
+    EvalError, Value,
+    interpret::{Interceptor, Interpreter},
+};
 use onnxq_tensor::Tensor;
 
 /// Why a model has no outputs for some inputs.
@@ -54,13 +57,33 @@ impl<'a> Executor<'a> {
         inputs: &[Option<Tensor>],
         observe: &dyn Fn(&Graph, ValueId, &Value),
     ) -> Result<Vec<Tensor>, RunError> {
+        self.run_with(inputs, Interpreter::new(self.model).observed(observe))
+    }
+
+    /// The same, with `intercept` called for the results of every node, in regions too, which may
+    /// put others in their place.
+    ///
+    /// # Errors
+    /// As [`run`](Executor::run).
+    pub fn run_intercepted(
+        &self,
+        inputs: &[Option<Tensor>],
+        intercept: &Interceptor<'_>,
+    ) -> Result<Vec<Tensor>, RunError> {
+        self.run_with(inputs, Interpreter::new(self.model).intercepted(intercept))
+    }
+
+    fn run_with(
+        &self,
+        inputs: &[Option<Tensor>],
+        interpreter: Interpreter<'_>,
+    ) -> Result<Vec<Tensor>, RunError> {
         let graph = &self.model.graph;
         check_inputs(graph, inputs)?;
         let inputs = inputs
             .iter()
             .map(|t| t.clone().map(Value::Tensor))
             .collect();
-        let interpreter = Interpreter::new(self.model).observed(observe);
         let outputs = interpreter.run(graph, inputs)?;
         let tensor = |(value, output): (Value, &onnxq_ir::def::ValueDef)| match value {
             Value::Tensor(t) => Ok(t),
