@@ -10,13 +10,16 @@
 //!
 //! [`ir`] has the graph, [`pass`] what a pass is made of, [`registry`] the passes there are,
 //! [`Plan`] runs models, [`Executor`] has the reference semantics, [`data`] arrays in and out. A
-//! [`Session`] runs a pipeline with calibration data, for static quantization, and
-//! [`compare`](mod@compare) holds two models against each other.
+//! [`Session`] runs a pipeline with calibration data, for static quantization. Two models are held
+//! against each other by [`compare`](mod@compare), and tensor by tensor ([`matching`]) by
+//! [`debug`](mod@debug).
 
 pub mod calibrate;
 pub mod compare;
 pub mod data;
+pub mod debug;
 pub mod distance;
+pub mod matching;
 mod session;
 
 use std::path::Path;
@@ -58,6 +61,8 @@ pub enum Error {
     Calibration(#[from] calibrate::CalibrationError),
     #[error(transparent)]
     Compare(#[from] compare::CompareError),
+    #[error(transparent)]
+    Debug(#[from] debug::DebugError),
 }
 
 /// Loads an ONNX file. Weights stay in the mapped file.

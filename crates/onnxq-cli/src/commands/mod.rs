@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod compare;
+mod debug;
 mod diff;
 pub(crate) mod opt;
 mod passes;
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Calibrate(calibrate::Args),
     /// Compare two models on data
     Compare(compare::Args),
+    /// Find where a quantized model loses accuracy
+    Debug(debug::Args),
     /// Show the rewrites between two models as a diff of their text
     Diff(diff::Args),
     /// Print a model as text, or figures about it
@@ -34,6 +37,7 @@ impl Command {
             Command::Run(args) => run::run(&args),
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Compare(args) => compare::run(&args),
+            Command::Debug(args) => debug::run(&args),
             Command::Diff(args) => diff::run(&args),
             Command::Print(args) => print::run(&args),
             Command::Passes(args) => passes::run(&args),
