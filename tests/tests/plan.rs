@@ -26,6 +26,9 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("quantized", quantized),
 ];
 
+/// Sums are taken in another order: what that costs, and no more.
+const NOISE: Allowed = Allowed::Noise(90.0);
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let Some(zoo) = zoo() else {
@@ -78,7 +81,7 @@ fn outputs(model: &Stages) -> Result<(), String> {
     let model = &model.float()?.model;
     let plan = Plan::new(model).map_err(|e| e.to_string())?;
     let outputs = run(model, &plan, &in_order(&model.graph, &io.inputs))?;
-    check_outputs(&io.outputs, &outputs, Allowed::relative(1e-4))
+    check_outputs(&io.outputs, &outputs, NOISE)
 }
 
 fn values(model: &Stages) -> Result<(), String> {
@@ -130,7 +133,7 @@ fn values(model: &Stages) -> Result<(), String> {
         return Err(format!("{seen} of {} values were seen", expected.len()));
     }
     let observed = named(&model.graph, observed);
-    check_outputs(&io.outputs, &observed, Allowed::relative(1e-4))
+    check_outputs(&io.outputs, &observed, NOISE)
 }
 
 fn quantized(model: &Stages) -> Result<(), String> {

@@ -6,10 +6,6 @@
 //! *Invariant*: models come in as IR; nothing here reads files.
 
 mod executor;
-#[expect(
-    dead_code,
-    reason = "what families of kernels need is there before them"
-)]
 mod plan;
 
 pub use executor::{Executor, RunError};

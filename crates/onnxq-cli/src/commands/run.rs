@@ -1,9 +1,12 @@
-//! `onnxq-opt run`: a model on data, by the reference executor.
+//! `onnxq-opt run`: a model on data.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 use onnxq::{
-    Executor,
+    Plan, Workspace,
     data::{self, Batch, Data, Sample},
     tensor::Tensor,
 };
@@ -47,12 +50,18 @@ pub(crate) fn parse_batch(text: &str) -> Result<Batch, String> {
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let model = files::load(&args.model)?;
     let data = Data::open(&args.inputs, &model.graph, args.batch.unwrap_or_default())?;
-    let executor = Executor::new(&model);
+    let plan = Plan::new(&model)
+        .map_err(|e| Failure::new(format!("{}: {e}", files::name(&args.model))))?;
+    // As many as there are threads at work.
+    let workspaces: Mutex<Vec<Workspace>> = Mutex::default();
+    let idle = || workspaces.lock().unwrap_or_else(PoisonError::into_inner);
     let bar = args.verbosity.bar(data.len());
     let run = |i: usize, sample: Sample| {
-        let outputs = executor
-            .run(&sample)
+        let mut workspace = idle().pop().unwrap_or_default();
+        let outputs = plan
+            .run(&mut workspace, &sample, &mut |_, _, _| {})
             .map_err(|e| Failure::new(format!("{}: sample {i}: {e}", files::name(&args.model))))?;
+        idle().push(workspace);
         bar.inc(1);
         Ok::<_, Failure>(outputs)
     };

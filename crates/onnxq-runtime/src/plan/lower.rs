@@ -1,14 +1,17 @@
 //! From a graph to steps.
 
-use onnxq_ir::{Model, NodeId, NodeKind, Op, ValueId, def::Literal};
-use onnxq_ops::{EvalError, Value, interpret::at_node};
+use onnxq_ir::{Graph, Model, NodeId, NodeKind, Op, ValueId, def::Literal};
+use onnxq_ops::{
+    EvalError, Value,
+    interpret::{Interpreter, at_node},
+};
 use onnxq_tensor::{DType, Tensor};
 use smallvec::SmallVec;
 
 use super::{
     Call, Input, Made, Operand, Plan, Source, Step, Wanted,
     data::Data,
-    steps::{FAMILIES, Kernel, NodeContext},
+    steps::{Epilogue, Kernel, Known, NodeContext, PRODUCT_OPERANDS, kernel},
 };
 
 /// Operators that give their first operand other dimensions.
@@ -32,27 +35,37 @@ pub(super) fn plan<'m>(model: &'m Model, wanted: Box<Wanted<'m>>) -> Result<Plan
     let mut lowering = Lowering {
         model,
         sources: vec![SmallVec::new(); graph.node_bound()],
-        listed: vec![false; graph.node_bound()],
         slots: 0,
         constants: Vec::new(),
     };
     for &n in graph.inputs() {
-        lowering.listed[n.index()] = true;
         lowering.add_slots(n);
     }
     let needed = graph.needed();
-    let mut steps = Vec::new();
-    for n in graph.order() {
-        if !needed[n.index()] || lowering.listed[n.index()] {
-            continue;
-        }
+    let is_open = |n: &NodeId| needed[n.index()] && lowering.sources[n.index()].is_empty();
+    let mut order = graph.order();
+    order.retain(is_open);
+    for &n in &order {
         match &graph.node(n).kind {
             NodeKind::Constant(c) => lowering.add_constant(n, &c.value)?,
-            NodeKind::Op(op) => {
-                lowering.add_slots(n);
-                steps.push(lowering.step(n, op, &*wanted));
+            NodeKind::Op(op) if lowering.is_constant(n, op, &*wanted) => {
+                lowering.evaluate(n, op)?
             }
-            NodeKind::Input | NodeKind::Return => {}
+            _ => {}
+        }
+    }
+    let mut roles = lowering.chains(&order, &*wanted);
+    let mut steps = Vec::new();
+    for n in order {
+        let Some(op) = graph.op(n) else { continue };
+        if !lowering.sources[n.index()].is_empty() {
+            continue;
+        }
+        lowering.add_slots(n);
+        match std::mem::take(&mut roles[n.index()]) {
+            Role::Alone => steps.push(lowering.single(n, op, &*wanted)),
+            Role::Inner => {}
+            Role::Last(chain) => steps.push(lowering.chain(n, &chain, &*wanted)),
         }
     }
     let results = graph.results().into_iter().zip(&graph.outputs);
@@ -90,8 +103,6 @@ struct Lowering<'m> {
     model: &'m Model,
     /// By index of the node, then by result.
     sources: Vec<SmallVec<[Source; 1]>>,
-    /// The nodes that are inputs, constants that callers may override among them.
-    listed: Vec<bool>,
     slots: usize,
     constants: Vec<Data>,
 }
@@ -118,14 +129,113 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
-    fn step(&mut self, n: NodeId, op: &'m Op, wanted: &Wanted<'_>) -> Step<'m> {
+    /// Whether `op` is the operator whose one result is an attribute.
+    fn is_constant(&self, n: NodeId, op: &Op, wanted: &Wanted<'_>) -> bool {
         let graph = &self.model.graph;
-        let kernel = self.kernel(n, op);
-        let operands: SmallVec<[_; 4]> = graph
-            .operands(n)
-            .into_iter()
+        self.is_standard(n, op) && op.op_type == "Constant" && !wanted(graph, graph.result(n, 0))
+    }
+
+    /// Makes the result of a node without operands a constant.
+    fn evaluate(&mut self, n: NodeId, op: &Op) -> Result<(), EvalError> {
+        let results = Interpreter::new(self.model).run_node(op, &[], 1);
+        let results = results.map_err(|e| at_node(self.model.graph.node(n), e))?;
+        self.sources[n.index()].push(Source::Constant(self.constants.len()));
+        self.constants
+            .extend(results.into_iter().next().map(Data::Value));
+        Ok(())
+    }
+
+    fn context<'a>(&'a self, n: NodeId, op: &'a Op, epilogue: Epilogue) -> NodeContext<'a> {
+        NodeContext {
+            graph: &self.model.graph,
+            node: n,
+            op,
+            opset: self.model.opsets.get("").copied().unwrap_or(1),
+            known: self,
+            epilogue,
+        }
+    }
+
+    /// Whether `op` is an operator of the standard domain, with one result.
+    fn is_standard(&self, n: NodeId, op: &Op) -> bool {
+        let results = self.model.graph.node(n).results.len();
+        op.domain.is_empty() && results == 1 && self.model.callee(op).is_none()
+    }
+
+    /// One node as a step.
+    fn single(&mut self, n: NodeId, op: &'m Op, wanted: &Wanted<'_>) -> Step<'m> {
+        let made = self
+            .is_standard(n, op)
+            .then(|| kernel(&self.context(n, op, Epilogue::default())));
+        let operands = self.operands(n);
+        let outside = |(i, operand): (usize, &Option<_>)| operand.map(|_| Operand::Outside(i));
+        let call = Call {
+            node: n,
+            op,
+            operands: operands.iter().enumerate().map(outside).collect(),
+            results: self.model.graph.node(n).results.len(),
+        };
+        self.step(
+            SmallVec::from_iter([call]),
+            made.flatten(),
+            operands,
+            wanted,
+        )
+    }
+
+    /// A product and what follows it, as a step.
+    fn chain(&mut self, n: NodeId, chain: &Chain, wanted: &Wanted<'_>) -> Step<'m> {
+        let graph = &self.model.graph;
+        let mut operands = SmallVec::new();
+        let mut calls: SmallVec<[Call<'m>; 1]> = SmallVec::new();
+        let mut first = None;
+        for (i, &m) in chain.nodes.iter().enumerate() {
+            let Some(op) = graph.op(m) else { continue };
+            first = first.or(Some((m, op)));
+            let before = i.checked_sub(1).map(|i| chain.nodes[i]);
+            let mut refs = SmallVec::new();
+            for v in graph.operands(m) {
+                refs.push(match v {
+                    None => None,
+                    Some(v) if Some(v.node) == before => Some(Operand::Inside(i - 1, 0)),
+                    Some(v) => {
+                        operands.push(self.source(v).map(|source| (source, false)));
+                        Some(Operand::Outside(operands.len() - 1))
+                    }
+                });
+                if i == 0 && v.is_none() {
+                    operands.push(None);
+                }
+            }
+            if i == 0 {
+                operands.resize(PRODUCT_OPERANDS, None);
+            }
+            calls.push(Call {
+                node: m,
+                op,
+                operands: refs,
+                results: 1,
+            });
+        }
+        let made = first.and_then(|(m, op)| kernel(&self.context(m, op, chain.epilogue)));
+        debug_assert_eq!(calls.last().map(|c| c.node), Some(n));
+        self.step(calls, made, operands, wanted)
+    }
+
+    fn operands(&self, n: NodeId) -> SmallVec<[Option<(Source, bool)>; 4]> {
+        let operands = self.model.graph.operands(n).into_iter();
+        operands
             .map(|v| self.source(v?).map(|source| (source, false)))
-            .collect();
+            .collect()
+    }
+
+    fn step(
+        &mut self,
+        calls: SmallVec<[Call<'m>; 1]>,
+        kernel: Option<Box<dyn Kernel>>,
+        operands: SmallVec<[Option<(Source, bool)>; 4]>,
+        wanted: &Wanted<'_>,
+    ) -> Step<'m> {
         if kernel.is_some() {
             for (source, _) in operands.iter().flatten() {
                 if let Source::Constant(i) = *source {
@@ -133,16 +243,10 @@ impl<'m> Lowering<'m> {
                 }
             }
         }
-        let results = graph.node(n).results.len();
-        let outside = |(i, operand): (usize, &Option<_>)| operand.map(|_| Operand::Outside(i));
-        let call = Call {
-            node: n,
-            op,
-            operands: operands.iter().enumerate().map(outside).collect(),
-            results,
-        };
-        let made = (0..results).map(|i| {
-            let value = graph.result(n, i);
+        let graph = &self.model.graph;
+        let last = calls.last().map_or(graph.ret(), |call| call.node);
+        let results = (0..graph.node(last).results.len()).map(|i| {
+            let value = graph.result(last, i);
             Made {
                 value,
                 slot: match self.source(value) {
@@ -154,23 +258,111 @@ impl<'m> Lowering<'m> {
             }
         });
         Step {
-            results: made.collect(),
-            calls: SmallVec::from_iter([call]),
+            results: results.collect(),
+            calls,
             kernel,
             operands,
         }
     }
 
-    fn kernel(&self, n: NodeId, op: &Op) -> Option<Box<dyn Kernel>> {
-        let results = self.model.graph.node(n).results.len();
-        if !op.domain.is_empty() || results != 1 || self.model.callee(op).is_some() {
-            return None;
+    /// Which products take what follows them into their step, by index of the node.
+    fn chains(&self, nodes: &[NodeId], wanted: &Wanted<'_>) -> Vec<Role> {
+        let graph = &self.model.graph;
+        let mut roles: Vec<Role> = Vec::new();
+        roles.resize_with(graph.node_bound(), Role::default);
+        for &n in nodes {
+            if !graph.is(n, "Conv") {
+                continue;
+            }
+            let Some(chain) = self.chain_from(n, &roles, wanted) else {
+                continue;
+            };
+            if let Some((&last, inner)) = chain.nodes.split_last() {
+                for m in inner {
+                    roles[m.index()] = Role::Inner;
+                }
+                roles[last.index()] = Role::Last(chain);
+            }
         }
-        let cx = NodeContext { op };
-        let named = |(names, _): &&(&[&str], _)| names.contains(&op.op_type.as_str());
-        let (_, family) = FAMILIES.iter().find(named)?;
-        family(&cx)
+        roles
     }
+
+    /// The product `n`, an Add, a Relu or Clip, as far as they are there.
+    fn chain_from(&self, n: NodeId, roles: &[Role], wanted: &Wanted<'_>) -> Option<Chain> {
+        let graph = &self.model.graph;
+        let mut chain = Chain {
+            nodes: SmallVec::from_iter([n]),
+            epilogue: Epilogue::default(),
+        };
+        let mut last = n;
+        loop {
+            let op = graph.op(last)?;
+            let v = graph.result(last, 0);
+            if !self.is_standard(last, op) || !is_inner(graph, v, wanted) {
+                break;
+            }
+            let user = graph.sole_use(v)?;
+            let Some(op) = graph.op(user.node) else { break };
+            let free = matches!(roles[user.node.index()], Role::Alone);
+            if !free || !self.is_standard(user.node, op) {
+                break;
+            }
+            let cx = self.context(user.node, op, Epilogue::default());
+            let activations = [0, 1].map(|i| graph.operand(user.node, i));
+            if op.is("Add") && !chain.epilogue.adds && cx.opset >= 7 {
+                // A constant is no tensor of the same dimensions, as a rule.
+                let computed = |v: &ValueId| graph.op(v.node).is_some();
+                if !activations.iter().all(|v| v.as_ref().is_some_and(computed)) {
+                    break;
+                }
+                chain.epilogue.adds = true;
+                chain.nodes.push(user.node);
+            } else if user.operand == 0
+                && let Some(clamp) = cx.as_clamp()
+            {
+                chain.epilogue.clamp = clamp;
+                chain.nodes.push(user.node);
+                break;
+            } else {
+                break;
+            }
+            last = user.node;
+        }
+        (chain.nodes.len() > 1).then_some(chain)
+    }
+}
+
+impl Known for Lowering<'_> {
+    fn tensor(&self, v: ValueId) -> Option<&Tensor> {
+        match self.source(v)? {
+            Source::Constant(i) => self.constants.get(i)?.tensor(),
+            Source::Slot(_) => None,
+        }
+    }
+}
+
+/// What becomes of a node.
+#[derive(Default)]
+enum Role {
+    /// A step of its own.
+    #[default]
+    Alone,
+    /// Part of the step of a later node.
+    Inner,
+    /// The last node of a chain.
+    Last(Chain),
+}
+
+/// A product and what follows it.
+#[derive(Default)]
+struct Chain {
+    nodes: SmallVec<[NodeId; 3]>,
+    epilogue: Epilogue,
+}
+
+/// Whether `v` has one use, by another node, and nobody else wants it.
+fn is_inner(graph: &Graph, v: ValueId, wanted: &Wanted<'_>) -> bool {
+    graph.sole_use(v).is_some_and(|u| u.node != graph.ret()) && !wanted(graph, v)
 }
 
 /// Marks each operand that is the last use of its value, and results that have no use.

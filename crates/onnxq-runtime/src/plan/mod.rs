@@ -13,6 +13,7 @@
 
 mod buffers;
 mod data;
+mod kernels;
 mod lower;
 mod steps;
 
@@ -110,12 +111,18 @@ struct Made {
 pub struct Workspace {
     pool: Pool,
     values: Vec<Option<Data>>,
+    by_reference: usize,
 }
 
 impl Workspace {
     /// An empty workspace. It may serve any plan.
     pub fn new() -> Workspace {
         Workspace::default()
+    }
+
+    /// How many steps of the last run the reference evaluated, having no kernel for them.
+    pub fn by_reference(&self) -> usize {
+        self.by_reference
     }
 }
 
@@ -156,6 +163,7 @@ impl<'m> Plan<'m> {
         check_inputs(&self.model.graph, inputs)?;
         workspace.values.clear();
         workspace.values.resize(self.slots, None);
+        workspace.by_reference = 0;
         let outputs = self.run_steps(workspace, inputs, observe);
         for value in workspace.values.drain(..).flatten() {
             workspace.pool.end(value);
@@ -170,7 +178,11 @@ impl<'m> Plan<'m> {
         observe: &mut Observe<'_>,
     ) -> Result<Vec<Tensor>, RunError> {
         let graph = &self.model.graph;
-        let Workspace { pool, values } = workspace;
+        let Workspace {
+            pool,
+            values,
+            by_reference,
+        } = workspace;
         for (input, given) in self.inputs.iter().zip(inputs) {
             let data = match given {
                 Some(tensor) => Some(from_outside(tensor, pool)),
@@ -184,7 +196,21 @@ impl<'m> Plan<'m> {
             values[input.slot] = data.filter(|_| input.used);
         }
         for step in &self.steps {
-            let results = self.run_step(step, values, pool, observe)?;
+            let mut operands = self.operands(step, values);
+            let made = match &step.kernel {
+                Some(kernel) => kernel.run(&mut operands, pool),
+                None => None,
+            };
+            let results = match made {
+                Some(made) => SmallVec::from_iter([Data::Floats(made)]),
+                None => {
+                    *by_reference += 1;
+                    self.evaluate(step, &operands, observe)?
+                }
+            };
+            for operand in operands.into_iter().flatten() {
+                pool.end(operand);
+            }
             for (made, data) in step.results.iter().zip(results) {
                 if made.observed
                     && let Some(view) = data.view()
@@ -215,36 +241,20 @@ impl<'m> Plan<'m> {
             .collect()
     }
 
-    fn run_step(
+    /// The operands of a step. Values that end here are handed over, so that a kernel may overwrite
+    /// them.
+    fn operands(
         &self,
         step: &Step<'_>,
         values: &mut [Option<Data>],
-        pool: &mut Pool,
-        observe: &mut Observe<'_>,
-    ) -> Result<SmallVec<[Data; 1]>, EvalError> {
-        let mut operands: SmallVec<[Option<Data>; 4]> = step
-            .operands
-            .iter()
-            .map(|operand| match *operand {
-                None => None,
-                Some((Source::Constant(i), _)) => self.constants.get(i).cloned(),
-                // A value that ends here is handed over, so that a kernel may overwrite it.
-                Some((Source::Slot(i), true)) => values[i].take(),
-                Some((Source::Slot(i), false)) => values[i].clone(),
-            })
-            .collect();
-        let made = match &step.kernel {
-            Some(kernel) => kernel.run(&mut operands, pool),
+    ) -> SmallVec<[Option<Data>; 4]> {
+        let operand = |operand: &Option<(Source, bool)>| match *operand {
             None => None,
+            Some((Source::Constant(i), _)) => self.constants.get(i).cloned(),
+            Some((Source::Slot(i), true)) => values[i].take(),
+            Some((Source::Slot(i), false)) => values[i].clone(),
         };
-        let results = match made {
-            Some(made) => SmallVec::from_iter([Data::Floats(made)]),
-            None => self.evaluate(step, &operands, observe)?,
-        };
-        for operand in operands.into_iter().flatten() {
-            pool.end(operand);
-        }
-        Ok(results)
+        step.operands.iter().map(operand).collect()
     }
 
     /// The results of a step by the reference.
