@@ -91,15 +91,6 @@ pub fn interpret(model: &Model, inputs: &Tensors) -> Result<Tensors, EvalError> 
     Ok(names.zip(results).filter_map(tensor).collect())
 }
 
-/// Whether the interpreter lacks something that the model needs.
-pub fn is_unsupported(error: &EvalError) -> bool {
-    match error {
-        EvalError::Unsupported(_) => true,
-        EvalError::At { source, .. } => is_unsupported(source),
-        _ => false,
-    }
-}
-
 /// Checks that every output of `expected` is there and near enough.
 ///
 /// # Errors

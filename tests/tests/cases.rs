@@ -20,8 +20,7 @@ use onnxq_tests::{
     inputs::generate,
     oracle::{Level, Tensors, oracle},
     subject::{
-        check_laws, check_outputs, interpret, is_unsupported, run_passes, said, text_without_types,
-        to_bytes,
+        check_laws, check_outputs, interpret, run_passes, said, text_without_types, to_bytes,
     },
     workspace_dir,
 };
@@ -148,11 +147,7 @@ fn execute(model: &Model, inputs: &Tensors) -> Result<Tensors, String> {
     let outputs = oracle()
         .run(&bytes, inputs, Level::Disabled)
         .map_err(|e| e.to_string())?;
-    let ours = match interpret(model, inputs) {
-        Ok(ours) => ours,
-        Err(e) if is_unsupported(&e) => return Ok(outputs),
-        Err(e) => return Err(format!("the interpreter fails: {e}")),
-    };
+    let ours = interpret(model, inputs).map_err(|e| format!("the interpreter fails: {e}"))?;
     check_outputs(&outputs, &ours, Allowed::relative(1e-4))
         .or_else(|far| match is_quantized(model) {
             true => check_outputs(&outputs, &ours, ROUNDED),

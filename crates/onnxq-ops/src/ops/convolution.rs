@@ -4,7 +4,7 @@
 //! which elements meet which. [`product`] is the one convolution, and its transpose, that all
 //! float and integer operators are evaluated by.
 
-use crate::Operator;
+use crate::{Operator, ops::quantization::MS};
 
 mod conv;
 mod integer;
@@ -21,7 +21,8 @@ pub(super) static OPERATORS: &[&dyn Operator] = &[
     &conv::Conv,
     &conv::DeformConv,
     &integer::ConvInteger,
-    &integer::QLinearConv,
+    &integer::QLinearConv { domain: "" },
+    &integer::QLinearConv { domain: MS },
     &pool::AveragePool,
     &pool::GlobalAveragePool,
     &pool::GlobalLpPool,

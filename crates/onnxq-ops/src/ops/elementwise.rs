@@ -7,5 +7,6 @@ pub(super) mod cast;
 pub(super) mod clip;
 pub(super) mod logic;
 pub(super) mod select;
+pub(super) mod text;
 pub(super) mod unary;
 pub(super) mod variadic;

@@ -37,6 +37,7 @@ static FAMILIES: &[&[&dyn Operator]] = &[
     elementwise::clip::OPERATORS,
     elementwise::logic::OPERATORS,
     elementwise::select::OPERATORS,
+    elementwise::text::OPERATORS,
     elementwise::unary::OPERATORS,
     elementwise::variadic::OPERATORS,
     matmul::OPERATORS,

@@ -5,6 +5,7 @@
 use crate::Operator;
 
 pub(super) mod arith;
+pub(super) mod channels;
 pub(super) mod dynamic;
 mod linear;
 pub(super) mod qlinear;

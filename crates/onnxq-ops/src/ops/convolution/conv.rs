@@ -60,11 +60,20 @@ impl Operator for Conv {
 
 /// The shape of a convolution of operand `x` with operand `w`.
 pub(super) fn conv_shape(cx: &InferContext<'_>, x: usize, w: usize) -> Result<Shape, Unknown> {
+    conv_shape_of(cx, cx.shape(x).cloned(), w)
+}
+
+/// The shape of a convolution of what has shape `x` with operand `w`.
+pub(super) fn conv_shape_of(
+    cx: &InferContext<'_>,
+    x: Result<Shape, Unknown>,
+    w: usize,
+) -> Result<Shape, Unknown> {
     let weight = cx.shape(w).ok();
-    let rank = match (cx.shape(x), weight) {
+    let rank = match (&x, weight) {
         (Ok(x), _) => x.len(),
         (_, Some(w)) => w.len(),
-        (Err(e), None) => return Err(e),
+        (Err(e), None) => return Err(e.clone()),
     };
     let spatial = rank
         .checked_sub(2)
@@ -72,7 +81,6 @@ pub(super) fn conv_shape(cx: &InferContext<'_>, x: usize, w: usize) -> Result<Sh
     if weight.is_some_and(|w| w.len() != rank) {
         return Err(Unknown::new("operands of different rank"));
     }
-    let x = cx.shape(x).cloned();
     let x = x.unwrap_or_else(|_| Shape::from_elem(Dim::UNKNOWN, rank));
     let kernel: Option<Vec<i64>> = weight.and_then(|w| w[2..].iter().map(Dim::as_const).collect());
     let window = Window::of(cx.op(), spatial, kernel.as_deref());

@@ -8,7 +8,10 @@ use onnxq_tensor::{Dim, Tensor};
 use super::unary::{NO_UNARY, Unary, on_ints, unary};
 use crate::{
     Operator, QuantRole,
-    ops::number::{Number, for_int},
+    ops::{
+        number::{Number, for_int},
+        quantization::MS,
+    },
 };
 
 use QuantRole::{Elementwise, FixedRange};
@@ -138,16 +141,29 @@ pub(crate) static OPERATORS: &[&dyn Operator] = &[
             }
     ),
     &Unary {
-        name: "Gelu",
         since: &[20],
-        f32: |op, values| {
-            let f = gelu_of(op);
-            values.iter_mut().for_each(|x| *x = f(f64::from(*x)) as f32);
-        },
-        f64: |op, values| {
-            let f = gelu_of(op);
-            values.iter_mut().for_each(|x| *x = f(*x));
-        },
-        ..NO_UNARY
+        ..GELU
     },
+    // Without `approximate`.
+    &Unary {
+        domain: MS,
+        since: &[1],
+        ..GELU
+    },
+    unary!("QuickGelu", [1], Elementwise,
+        (alpha = 1.702) x => x * sigmoid!(alpha * x),
+        domain: MS),
 ];
+
+const GELU: Unary = Unary {
+    name: "Gelu",
+    f32: |op, values| {
+        let f = gelu_of(op);
+        values.iter_mut().for_each(|x| *x = f(f64::from(*x)) as f32);
+    },
+    f64: |op, values| {
+        let f = gelu_of(op);
+        values.iter_mut().for_each(|x| *x = f(*x));
+    },
+    ..NO_UNARY
+};

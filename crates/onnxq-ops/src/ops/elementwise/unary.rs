@@ -21,6 +21,7 @@ type OnInts = fn(&Tensor) -> Result<Tensor, EvalError>;
 
 /// A function of one number.
 pub(super) struct Unary {
+    pub(super) domain: &'static str,
     pub(super) name: &'static str,
     pub(super) since: &'static [i64],
     pub(super) quant: QuantRole,
@@ -77,6 +78,7 @@ pub(super) use unary;
 
 /// What rows leave out.
 pub(super) const NO_UNARY: Unary = Unary {
+    domain: "",
     name: "",
     since: &[],
     quant: QuantRole::Elementwise,
@@ -101,6 +103,10 @@ impl Unary {
 }
 
 impl Operator for Unary {
+    fn domain(&self) -> &'static str {
+        self.domain
+    }
+
     fn name(&self) -> &'static str {
         self.name
     }

@@ -11,7 +11,11 @@ use crate::{
     ops::{
         convolution::{average, pooled_shape},
         numeric::{int_tensor, product},
-        quantization::{MS, arith::saturate},
+        quantization::{
+            MS,
+            arith::saturate,
+            channels::{channels_back, channels_first, channels_last, to_first, to_last},
+        },
     },
 };
 
@@ -103,50 +107,4 @@ impl Operator for QLinearGlobalAveragePool {
         let y = channels_back(y, &dims, last);
         Ok(vec![int_tensor(t.dtype(), &to_last(&dims, last), y)?])
     }
-}
-
-fn channels_last(op: &onnxq_ir::Op) -> bool {
-    op.int("channels_last", 0) != 0
-}
-
-/// Dimensions with the channels after the batch.
-fn to_first<T: Clone>(dims: &[T], channels_last: bool) -> Vec<T> {
-    let mut dims = dims.to_vec();
-    if channels_last && dims.len() > 2 {
-        dims[1..].rotate_right(1);
-    }
-    dims
-}
-
-/// Dimensions with the channels at the end.
-fn to_last<T: Clone>(dims: &[T], channels_last: bool) -> Vec<T> {
-    let mut dims = dims.to_vec();
-    if channels_last && dims.len() > 2 {
-        dims[1..].rotate_left(1);
-    }
-    dims
-}
-
-/// Elements of a tensor of `dims`, which has the channels at the end, with them after the batch.
-fn channels_first<T: Copy>(data: Vec<T>, dims: &[usize], channels_last: bool) -> Vec<T> {
-    match (channels_last, dims) {
-        (true, [_, inner @ .., channels]) => exchange(&data, product(inner), *channels),
-        _ => data,
-    }
-}
-
-/// The way back: `dims` has the channels after the batch.
-fn channels_back<T: Copy>(data: Vec<T>, dims: &[usize], channels_last: bool) -> Vec<T> {
-    match (channels_last, dims) {
-        (true, [_, channels, inner @ ..]) => exchange(&data, *channels, product(inner)),
-        _ => data,
-    }
-}
-
-/// Transposes each matrix of `rows` and `columns`.
-fn exchange<T: Copy>(data: &[T], rows: usize, columns: usize) -> Vec<T> {
-    let size = (rows * columns).max(1);
-    data.chunks_exact(size)
-        .flat_map(|m| (0..columns).flat_map(move |c| (0..rows).map(move |r| m[r * columns + c])))
-        .collect()
 }
