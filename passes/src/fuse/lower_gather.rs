@@ -83,7 +83,16 @@ fn move_up(rw: &mut Rewriter<'_>, n: NodeId, codes: ValueId) -> Option<()> {
     let mut operands = rw.graph().operands(dequantized);
     operands[0] = Some(rw.result(moved, 0));
     let result = rw.graph().value(rw.result(n, 0)).clone();
-    let name = product::name(rw, n, "DequantizeLinear");
+    // Where the result is quantized again, that is the name of a node behind it.
+    let uses = rw.graph().uses(rw.result(n, 0));
+    let quantized = uses
+        .iter()
+        .any(|u| rw.is(u.node, "QuantizeLinear").is_some());
+    let suffix = match quantized {
+        true => "table_DequantizeLinear",
+        false => "DequantizeLinear",
+    };
+    let name = product::name(rw, n, suffix);
     let dequantized = rw.insert_node(name, dequantize, &operands, [result]);
     rw.replace(rw.result(n, 0), rw.result(dequantized, 0))
 }

@@ -15,7 +15,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use onnxq_ir::{Graph, Model, NodeId, NodeKind, Type, Value, ValueId, def::Literal};
+use onnxq_ir::{Graph, Model, NodeId, NodeKind, Type, Use, Value, ValueId, def::Literal};
 use onnxq_pass::{OptionInfo, OptionKind, Pass, PassContext, PassError, PassInfo, describe};
 use onnxq_tensor::{DType, Dims, Tensor};
 
@@ -86,8 +86,10 @@ fn unsign(graph: &mut Graph, cx: &mut PassContext) {
             }
         }
         if codes.quantize.is_some() {
-            let shape = graph.ty(codes.v).and_then(Type::shape).cloned();
-            graph.set_type(codes.v, Some(Type::tensor(DType::U8, shape)));
+            if let Some(ty) = graph.ty(codes.v) {
+                let ty = Type::tensor(DType::U8, ty.shape().cloned());
+                graph.set_type(codes.v, Some(ty));
+            }
         } else {
             for &node in &codes.dequantize {
                 change(graph, node, 0, &mut unsigned);
@@ -142,6 +144,12 @@ fn is_data(graph: &Graph, n: NodeId, i: u32) -> bool {
     match op.op_type.as_str() {
         "Add" | "Mul" | "Concat" | "Where" | "Max" | "Min" | "Pad" => true,
         "MatMul" | "Gemm" => i == 0,
+        // A table that is looked up, and quantized like what is found.
+        "Gather" | "GatherElements" => {
+            let uses = graph.uses(graph.result(n, 0));
+            let quantizes = |u: &Use| is_linear(graph, u.node, "QuantizeLinear");
+            i == 0 && uses.iter().all(quantizes)
+        }
         _ => false,
     }
 }
