@@ -2,12 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use onnxq::{
     Model, SaveOptions,
     ir::text::{self, TensorIndex},
+    quant::tables::RangeTable,
 };
 
 use crate::console::Failure;
@@ -113,30 +114,18 @@ pub(crate) fn save(
     }
 }
 
+/// Reads a table of ranges.
+pub(crate) fn read_ranges(path: &Path) -> Result<RangeTable, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::new(format!("{}: {e}", path.display()));
+    let text = std::fs::read(path).map_err(|e| failed(&e))?;
+    RangeTable::from_json(&text).map_err(|e| failed(&e))
+}
+
 /// Writes a file whole or not at all; `-` is standard output.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let written = match path == Path::new("-") {
         true => std::io::stdout().lock().write_all(bytes),
-        false => write_atomically(path, bytes),
+        false => onnxq::onnx::write_file(path, |out| out.write_all(bytes)),
     };
     written.map_err(|e| Failure::new(format!("{}: {e}", path.display())))
-}
-
-fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".onnxq-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Those of any new file: the umask takes away from them.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
 }

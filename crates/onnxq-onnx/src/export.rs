@@ -204,11 +204,31 @@ fn write_weights(weights: &[(u64, Buffer)], out: &mut dyn Write) -> io::Result<(
     Ok(())
 }
 
+/// Writes the file `path` whole or not at all: what `write` writes goes to a temporary file beside
+/// it, which then takes its place.
+pub fn write_file(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let file = write_temporary(path, write)?;
+    file.persist(path).map(drop).map_err(|e| e.error)
+}
+
 /// A temporary file in the directory of `path` with what `write` writes. It is gone when dropped.
 fn write_beside(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<NamedTempFile, Error> {
+    write_temporary(path, |out| write(out)).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write_temporary(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<NamedTempFile> {
     let dir = path
         .parent()
         .filter(|d| !d.as_os_str().is_empty())
@@ -221,14 +241,9 @@ fn write_beside(
         // Those of any new file: the umask takes away from them.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let create = || {
-        let file = builder.tempfile_in(dir)?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        write(&mut out)?;
-        out.into_inner().map_err(io::IntoInnerError::into_error)
-    };
-    create().map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
+    let (file, temporary) = builder.tempfile_in(dir)?.into_parts();
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    write(&mut out)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok(NamedTempFile::from_parts(file, temporary))
 }

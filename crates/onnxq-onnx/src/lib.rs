@@ -42,7 +42,7 @@ mod tests;
 mod types;
 
 pub use error::Error;
-pub use export::{SaveOptions, SaveReport, save, write_to};
+pub use export::{SaveOptions, SaveReport, save, write_file, write_to};
 pub use import::{from_buffer, load};
 pub use tensor::tensor_from_bytes;
 

@@ -8,7 +8,7 @@ use onnxq_tensor::{DType, Tensor};
 
 use crate::{
     Executor, RunError,
-    data::{Data, DataError, Sample, map_samples},
+    data::{Data, DataError, Sample},
     distance::Distance,
 };
 
@@ -102,8 +102,7 @@ pub fn compare(
     let inputs = pair_inputs(&first.graph, &second.graph)?;
     let outputs = pair_outputs(&first.graph, &second.graph)?;
     let executors = [Executor::new(first), Executor::new(second)];
-    let run = |i: usize| -> Result<Vec<OutputComparison>, CompareError> {
-        let sample = data.sample(i)?;
+    let run = |i: usize, sample: Sample| -> Result<Vec<OutputComparison>, CompareError> {
         let run = |model: usize, sample: &Sample| {
             let failed = |source| CompareError::Run {
                 place: PLACES[model],
@@ -121,7 +120,7 @@ pub fn compare(
         done();
         Ok(figures)
     };
-    let samples = map_samples(data.len(), threads, run)?;
+    let samples = data.map(threads, run)?;
     let mut outputs: Vec<OutputComparison> = Vec::new();
     let count = samples.len();
     for sample in samples {

@@ -24,7 +24,7 @@ mod session;
 
 use std::path::Path;
 
-pub use calibrate::{Calibration, CalibrationOptions, Calibrator, Shard, calibrate};
+pub use calibrate::{CalibrationOptions, Calibrator, Shard, calibrate};
 pub use onnxq_ir::{self as ir, Model};
 pub use onnxq_onnx::{self as onnx, SaveOptions, SaveReport};
 pub use onnxq_ops as ops;

@@ -17,6 +17,10 @@ pub(crate) enum Command {
     /// Run a model on data
     Run(run::Args),
     /// Find the ranges of a model's tensors on data, for static quantization
+    ///
+    /// The model is observed as it is, and `quantize` looks for the tensors by name. Passes that
+    /// run before `quantize` may rename and fuse tensors: calibrate the model that they give
+    /// (`onnxq-opt MODEL --passes preprocess -o PRE`), and quantize that.
     Calibrate(calibrate::Args),
     /// Compare two models on data
     Compare(compare::Args),

@@ -10,7 +10,6 @@ use onnxq::{
     Calibrator, Model, RangeSource, SaveOptions,
     data::{Batch, Data},
     pass::{Config, Instrumentation, PassContext, PassManager, Pipeline, PrintAfter, Reproducer},
-    quant::tables::RangeTable,
 };
 use serde_json::json;
 
@@ -113,11 +112,6 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let mut model = files::load(path)?;
     let before = files::size_on_disk(path, &model);
     let ranges = range_source(args, &model)?;
-    if ranges.is_some() && registry.passes().all(|p| p.name != "insert-static-qdq") {
-        return Err(Failure::usage(
-            "static quantization is not implemented in this version",
-        ));
-    }
     let reports = run_passes(args, &mut manager, &mut model, ranges)?;
     let mut after = None;
     if let Some(output) = &args.output {
@@ -165,10 +159,7 @@ fn read_config(file: &Path, registry: &onnxq::pass::Registry) -> Result<Config, 
 /// Where static quantization has its ranges from, if it is to be static.
 fn range_source(args: &Args, model: &Model) -> Result<Option<RangeSource>, Failure> {
     if let Some(file) = &args.ranges {
-        let failed = |e: &dyn std::fmt::Display| Failure::new(format!("{}: {e}", file.display()));
-        let text = std::fs::read(file).map_err(|e| failed(&e))?;
-        let table = RangeTable::from_json(&text).map_err(|e| failed(&e))?;
-        return Ok(Some(RangeSource::Table(table.ranges)));
+        return Ok(Some(RangeSource::Table(files::read_ranges(file)?.ranges)));
     }
     if args.calibration_data.is_empty() {
         return Ok(None);

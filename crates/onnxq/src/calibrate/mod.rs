@@ -50,8 +50,6 @@ pub enum CalibrationError {
         "the data makes {samples} samples, of which none is in shard {} of {}", shard.index, shard.count
     )]
     EmptyShard { samples: usize, shard: Shard },
-    #[error("{0}")]
-    Merge(String),
     #[error(transparent)]
     Quant(#[from] onnxq_quant::Error),
 }
@@ -105,52 +103,9 @@ impl Default for CalibrationOptions {
     }
 }
 
-/// What was observed of a model's tensors.
-#[derive(Debug)]
-pub struct Calibration {
-    observers: Observers,
-    /// The SHA-256 of the model's text.
-    model: String,
-}
-
-impl Calibration {
-    /// The ranges that follow, of the tensors that had values.
-    pub fn ranges(&self) -> Ranges {
-        self.observers.ranges()
-    }
-
-    /// On how many samples.
-    pub fn samples(&self) -> usize {
-        self.observers.samples()
-    }
-
-    /// Adds another part of the samples. Whatever order parts are merged in, the ranges are those
-    /// of one calibration on all of them.
-    ///
-    /// # Errors
-    /// The other is of another model, by another method, or has samples that this one has.
-    pub fn merge(&mut self, other: Calibration) -> Result<(), Error> {
-        if self.model != other.model {
-            let message = "they are calibrations of different models".to_owned();
-            return Err(CalibrationError::Merge(message).into());
-        }
-        let merged = self.observers.merge(other.observers);
-        Ok(merged.map_err(CalibrationError::from)?)
-    }
-
-    /// The table of ranges, as files have it.
-    pub fn table(&self) -> RangeTable {
-        RangeTable {
-            ranges: self.ranges(),
-            spec: Some(self.observers.spec()),
-            samples: Some(self.samples()),
-            model: Some(self.model.clone()),
-            observers: None,
-        }
-    }
-}
-
 /// Observes every float tensor of `model` on `data`: what quantization with any options may need.
+/// What a shard gives can be [merged](RangeTable::merge) with the other shards, into what the whole
+/// data gives.
 ///
 /// `progress` is told how many samples are done.
 ///
@@ -162,16 +117,24 @@ pub fn calibrate(
     data: &Data,
     options: &CalibrationOptions,
     progress: &mut OnSample<'_>,
-) -> Result<Calibration, Error> {
+) -> Result<RangeTable, Error> {
     let tensors = float_tensors(model);
     let tensors = tensors.into_iter().map(|name| (name, None));
     let observers =
         Observers::new(options.spec, tensors, Observers::MEMORY).map_err(CalibrationError::from)?;
     run::observe(model, data, options, &observers, progress)?;
-    Ok(Calibration {
-        observers,
-        model: hash(model),
-    })
+    let to_merge = options.shard != Shard::WHOLE;
+    let table = || RangeTable::of(observers, Some(hash(model)), to_merge);
+    Ok(on_threads(options.threads, table))
+}
+
+/// What `f` gives, which uses as many threads.
+fn on_threads<T: Send>(threads: Option<usize>, f: impl FnOnce() -> T + Send) -> T {
+    let pool = threads.and_then(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().ok());
+    match pool {
+        Some(pool) => pool.install(f),
+        None => f(),
+    }
 }
 
 /// The SHA-256 of the model's text, in which large constants are their own SHA-256.
@@ -242,7 +205,7 @@ impl Calibrator {
                 run::observe(model, &data, &options, &observers, progress)?;
             }
         }
-        Ok(observers.ranges())
+        Ok(on_threads(self.threads, || observers.ranges()))
     }
 }
 

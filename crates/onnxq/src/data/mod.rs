@@ -471,25 +471,7 @@ fn cut_array(
 /// # Errors
 /// The file cannot be written, or NumPy has no such element type; `path` is untouched then.
 pub fn write_npz(path: &Path, arrays: &[(String, Tensor)]) -> Result<(), DataError> {
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".onnxq-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Those of any new file: the umask takes away from them.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let temporary = builder.tempfile_in(folder).map_err(DataError::io(path))?;
-    npy::write_npz(io::BufWriter::new(temporary.as_file()), arrays).map_err(DataError::io(path))?;
-    temporary.persist(path).map_err(|e| DataError::Io {
-        path: path.to_owned(),
-        source: e.error,
-    })?;
-    Ok(())
+    onnxq_onnx::write_file(path, |out| npy::write_npz(out, arrays)).map_err(DataError::io(path))
 }
 
 /// Results of all samples: each output's tensors along axis 0, scalars as a vector.
@@ -515,8 +497,8 @@ pub fn stack(name: &str, parts: &[Tensor]) -> Result<Tensor, String> {
     }
 }
 
-/// The results of `f` for every sample, in order, computed on `threads` threads (all cores if not
-/// given).
+/// The results of `f` for every number below `samples`, in order, computed on `threads` threads (all
+/// cores if not given). Where `f` begins with reading the sample, [`Data::map`] is the better way.
 ///
 /// # Errors
 /// That of the first sample that failed.
