@@ -36,6 +36,7 @@ use super::{
     source::{RangeRequest, RangeSource},
     static_qdq::{
         marks::{self, Constraints, Marks},
+        masks::{self, Masked},
         parameters::{self, Parameters},
         ranges::{self, RangeOf},
         settings::{STATIC_OPTIONS, StaticSettings},
@@ -244,6 +245,7 @@ impl<'a> Work<'a> {
         let mut lost = 0;
         let mut failure = None;
         let mut wide: Vec<WideInput> = Vec::new();
+        let mut masked: Vec<Masked> = Vec::new();
         let leave_wide = !settings.compat && settings.nodes.is_none();
         let mut figures = Figures::default();
         self.for_each_graph(model, |graph| {
@@ -252,11 +254,20 @@ impl<'a> Work<'a> {
             };
             let inputs = warnings::wide_inputs(graph, &work.marks, known);
             if leave_wide && !inputs.is_empty() {
-                let products = inputs.iter().flat_map(|i| i.products.iter().copied());
-                work.constraints.left.extend(products);
+                let nodes = inputs.iter().flat_map(|i| i.nodes.iter().copied());
+                work.constraints.left.extend(nodes);
                 work.marks = marks::mark(graph, settings, opset, &work.constraints);
             }
             wide.extend(inputs);
+            if leave_wide {
+                let inputs = masks::masked(graph, settings, &work.marks, known);
+                let nodes = inputs.iter().flat_map(|i| i.nodes.iter().copied());
+                work.constraints.left.extend(nodes);
+                if !inputs.is_empty() {
+                    work.marks = marks::mark(graph, settings, opset, &work.constraints);
+                }
+                masked.extend(inputs);
+            }
             for round in 0.. {
                 match parameters::parameters(graph, settings, &work.marks, &work.constraints, known)
                 {
@@ -293,6 +304,7 @@ impl<'a> Work<'a> {
             return Err(PassError::new(message));
         }
         warnings::of_wide_inputs(&wide, leave_wide, cx);
+        masks::of_masked(&masked, cx);
         warn_of_missing(&missing, lost, cx);
         figures.warn(settings, cx);
         Ok(())

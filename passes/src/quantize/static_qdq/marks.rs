@@ -583,6 +583,8 @@ impl Marker<'_> {
             None if !self.settings.per_channel => return None,
             // A vector has no output channels.
             None if rank < 2 => return None,
+            // ONNX Runtime fuses a stack of matrices and then fails on a scale for each column.
+            None if rank > 2 && op.is("MatMul") => return None,
             None => self.settings.axis(&op.op_type, channels?),
         };
         let axis = if axis < 0 { axis + rank } else { axis };
@@ -602,6 +604,11 @@ impl Marker<'_> {
         };
         if self.settings.overrides.has(&graph.value(value).name) {
             return self.weight(n, i, None);
+        }
+        // A number for each row of a Gemm has no scale where each column has another.
+        let is_column = tensor.len() > 1 && tensor.dims().last() == Some(&1);
+        if self.settings.per_channel && is_column {
+            return;
         }
         if self.settings.quantize_bias && !tensor.is_empty() {
             self.marks.biases.push(Bias {

@@ -1,9 +1,10 @@
 //! The parts of static quantization, in the order of the work: [`settings`] are read, [`rules`]
 //! say what is done with an operator, [`marks`] which tensors are quantized, [`ranges`] which of
 //! them need a range, [`parameters`] what follows from it, [`weights`] what becomes of constants,
-//! [`write`] puts it all into the graph, and [`warnings`] say what a user should know.
+//! [`write`] puts it all into the graph, and [`warnings`] and [`masks`] say what a user should know.
 
 pub(super) mod marks;
+pub(super) mod masks;
 pub(super) mod overrides;
 pub(super) mod parameters;
 pub(super) mod ranges;

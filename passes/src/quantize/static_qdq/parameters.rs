@@ -191,7 +191,7 @@ fn encoding(
 fn float8_scale(range: ValueRange, float: FloatType) -> Result<f32, Error> {
     const LARGEST: f64 = 448.0;
     let ValueRange { lo, hi } = range;
-    if !range.is_empty() && !(lo.is_finite() && hi.is_finite()) {
+    if !(range.is_empty() || lo.is_finite() && hi.is_finite()) {
         return Err(Error::Range { lo, hi });
     }
     let scale = f64::from(hi.max(-lo).max(0.0)) / LARGEST;

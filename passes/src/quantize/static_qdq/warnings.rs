@@ -28,8 +28,8 @@ pub(in crate::quantize) fn feature_axis(graph: &Graph, v: ValueId) -> Option<i64
 pub(in crate::quantize) struct WideInput {
     name: String,
     spread: f32,
-    /// The products that use it.
-    pub(in crate::quantize) products: Vec<NodeId>,
+    /// The nodes that would read its codes.
+    pub(in crate::quantize) nodes: Vec<NodeId>,
     described: Vec<String>,
 }
 
@@ -47,20 +47,15 @@ pub(in crate::quantize) fn wide_inputs(
             return None;
         };
         let spread = spread(ranges)?;
-        let products = mark
-            .askers
-            .iter()
-            .copied()
-            .filter(|&n| is_product(graph, n));
-        let products: Vec<NodeId> = products.collect();
-        (spread > MOST_SPREAD && !products.is_empty()).then(|| WideInput {
+        let nodes = mark.askers.to_vec();
+        (spread > MOST_SPREAD).then(|| WideInput {
             name: name.clone(),
             spread,
-            described: products
+            described: nodes
                 .iter()
                 .map(|&n| describe(graph, n).to_string())
                 .collect(),
-            products,
+            nodes,
         })
     };
     graph.inputs().iter().filter_map(wide).collect()
@@ -81,7 +76,7 @@ fn is_product(graph: &Graph, n: NodeId) -> bool {
     matches!(rule, Some(Rule::Product { .. } | Rule::MatMul))
 }
 
-/// Warns of such inputs; `left` if the products that use them stay float.
+/// Warns of such inputs; `left` if the nodes that read them stay float.
 pub(in crate::quantize) fn of_wide_inputs(inputs: &[WideInput], left: bool, cx: &mut PassContext) {
     for input in inputs {
         let WideInput { name, spread, .. } = input;

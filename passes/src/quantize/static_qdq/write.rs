@@ -101,11 +101,14 @@ pub(in crate::quantize) fn write(
     plan: &Plan<'_>,
     cx: &mut PassContext,
 ) -> Written {
+    let ids = graph.node_ids();
+    let named = ids.map(|n| (graph.node(n).name.clone(), 1)).collect();
     let mut writer = Writer {
         graph,
         plan,
         now: HashMap::new(),
         constants: HashMap::new(),
+        named,
         written: Written::default(),
     };
     writer.run(cx);
@@ -119,6 +122,8 @@ struct Writer<'a, 'b> {
     now: HashMap<ValueId, ValueId>,
     /// Scale and zero point that stand in the graph.
     constants: HashMap<Place, (ValueId, Option<ValueId>)>,
+    /// How many nodes there are to be of a name.
+    named: HashMap<String, usize>,
     written: Written,
 }
 
@@ -195,6 +200,18 @@ impl Writer<'_, '_> {
         }
     }
 
+    /// A name for a node: values may share theirs, and ONNX Runtime refuses nodes that do.
+    fn unique(&mut self, base: String) -> String {
+        let mut name = base.clone();
+        while self.named.contains_key(&name) {
+            let count = self.named.entry(base.clone()).or_insert(1);
+            name = format!("{base}_{count}");
+            *count += 1;
+        }
+        self.named.insert(name.clone(), 1);
+        name
+    }
+
     fn typed(&self, v: ValueId, dtype: DType) -> Option<Type> {
         let shape = self.graph.ty(v).and_then(Type::shape).cloned();
         Some(Type::tensor(dtype, shape))
@@ -215,7 +232,7 @@ impl Writer<'_, '_> {
         let result = format!("{name}_QuantizeLinear_Output{postfix}");
         let result = Value::new(result, self.typed(x, dtype));
         let op = self.op("QuantizeLinear", granularity);
-        let node = format!("{name}_QuantizeLinear{postfix}");
+        let node = self.unique(format!("{name}_QuantizeLinear{postfix}"));
         let operands = [Some(x), Some(scale), zero];
         let count = 2 + usize::from(zero.is_some());
         let n = self.graph.add_node(node, op, &operands[..count], [result]);
@@ -233,6 +250,7 @@ impl Writer<'_, '_> {
         granularity: Granularity,
     ) -> ValueId {
         let op = self.op("DequantizeLinear", granularity);
+        let node = self.unique(node);
         let operands = [Some(codes), Some(scale), zero];
         let count = 2 + usize::from(zero.is_some());
         let result = Value::new(result, ty);
