@@ -90,23 +90,25 @@ fn words<T: bytemuck::Pod + Send + Sync>(
     count: usize,
     runs: impl Iterator<Item = Run>,
 ) -> Result<Buffer, EvalError> {
-    // Bytes of a file need not be aligned: those are copied first.
-    let copies: Vec<Option<Vec<T>>> = sources
+    let slices = sources
         .iter()
-        .map(|t| match bytemuck::try_cast_slice::<u8, T>(t.bytes()) {
-            Ok(_) => None,
-            Err(_) => Some(bytemuck::pod_collect_to_vec(t.bytes())),
-        })
-        .collect();
-    let slices: Vec<&[T]> = sources
-        .iter()
-        .zip(&copies)
-        .map(|(t, copy)| match copy {
-            Some(copy) => copy.as_slice(),
-            None => bytemuck::cast_slice(t.bytes()),
-        })
-        .collect();
-    Ok(Buffer::from_vec(collect(&slices, count, runs)?))
+        .map(|t| bytemuck::try_cast_slice::<u8, T>(t.bytes()));
+    if let Ok(slices) = slices.collect::<Result<Vec<&[T]>, _>>() {
+        return Ok(Buffer::from_vec(collect(&slices, count, runs)?));
+    }
+    // Bytes of a file need not be aligned. Of a large table little may be asked for: that is
+    // copied byte by byte.
+    let width = size_of::<T>();
+    let bytes: Vec<&[u8]> = sources.iter().map(|t| t.bytes()).collect();
+    let runs = runs.map(|run| Run {
+        source: run.source,
+        start: run.start.saturating_mul(width),
+        len: run.len.saturating_mul(width),
+    });
+    let bytes = collect(&bytes, count.saturating_mul(width), runs)?;
+    Ok(Buffer::from_vec(bytemuck::pod_collect_to_vec::<u8, T>(
+        &bytes,
+    )))
 }
 
 fn collect<T: Clone>(
