@@ -254,8 +254,8 @@ impl<'a> Work<'a> {
             };
             let inputs = warnings::wide_inputs(graph, &work.marks, known);
             if leave_wide && !inputs.is_empty() {
-                let nodes = inputs.iter().flat_map(|i| i.nodes.iter().copied());
-                work.constraints.left.extend(nodes);
+                let users = inputs.iter().flat_map(|i| i.users.iter().copied());
+                work.constraints.left.extend(users);
                 work.marks = marks::mark(graph, settings, opset, &work.constraints);
             }
             wide.extend(inputs);

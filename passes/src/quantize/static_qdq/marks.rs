@@ -10,12 +10,13 @@ use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 use onnxq_ir::{Graph, NodeId, Op, ValueId};
-use onnxq_quant::{FloatType, QuantType};
-use onnxq_tensor::{DType, Tensor};
+use onnxq_quant::FloatType;
+use onnxq_tensor::Tensor;
 use smallvec::SmallVec;
 
 use super::{
-    super::unfold::literal,
+    facts::{clip_bounds, has_one_scale, is_dequantized, quantized, reduced_axes},
+    marker::Marker,
     rules::{self, Rule},
     settings::StaticSettings,
 };
@@ -141,58 +142,6 @@ pub(in crate::quantize) fn eligible<'a>(
     picked.then_some(op)
 }
 
-/// Whether `v` is the result of a DequantizeLinear.
-pub(in crate::quantize) fn is_dequantized(graph: &Graph, v: ValueId) -> bool {
-    graph
-        .op(v.node)
-        .is_some_and(|op| rules::quantizes(op) && op.op_type == "DequantizeLinear")
-}
-
-/// Whether DequantizeLinear `n` has codes that are computed, of activations, with one scale.
-fn has_one_scale(graph: &Graph, n: NodeId) -> bool {
-    let operand = |i| graph.operand(n, i);
-    let scale = operand(1).and_then(|v| literal(graph, v));
-    let codes = operand(0).and_then(|v| graph.ty(v)?.dtype());
-    let is_constant = operand(0).is_some_and(|v| literal(graph, v).is_some());
-    scale.is_some_and(|s| s.len() == 1)
-        && !is_constant
-        && codes.is_none_or(|t| QuantType::from_dtype(t).is_some())
-}
-
-/// The values that a QuantizeLinear quantizes already, with the DequantizeLinear behind it.
-fn quantized(graph: &Graph, order: &[NodeId]) -> HashMap<ValueId, ValueId> {
-    let mut found = HashMap::new();
-    for &n in order {
-        let is_quantize = |op: &Op| rules::quantizes(op) && op.op_type == "QuantizeLinear";
-        let Some(v) = graph.operand(n, 0) else {
-            continue;
-        };
-        if graph.op(n).is_some_and(is_quantize) {
-            let codes = graph.result(n, 0);
-            let back = graph.uses(codes).into_iter().find_map(|u| {
-                let op = graph.op(u.node)?;
-                let back = u.operand == 0 && rules::quantizes(op);
-                back.then(|| graph.result(u.node, 0))
-            });
-            // Codes that something else takes go by themselves.
-            found.entry(v).or_insert(back.unwrap_or(codes));
-        }
-    }
-    found
-}
-
-struct Marker<'a> {
-    graph: &'a Graph,
-    settings: &'a StaticSettings,
-    opset: i64,
-    constraints: &'a Constraints,
-    marks: Marks,
-    /// Tensors that were marked since nodes were last looked at again.
-    queue: Vec<ValueId>,
-    /// Nodes that wait for a tensor to be marked.
-    waiting: HashMap<ValueId, SmallVec<[(NodeId, Rule); 1]>>,
-}
-
 impl Marker<'_> {
     /// Applies a rule to a node; whether the node takes part.
     fn visit(&mut self, n: NodeId, rule: Rule) -> bool {
@@ -292,7 +241,14 @@ impl Marker<'_> {
                     let columns = self.settings.compat && matrix;
                     self.weight(n, 0, columns.then_some(1));
                 }
-                (true, _) => self.weight(n, 1, Some(-1)),
+                (true, _) => {
+                    // Integer products take a scale for each column of one matrix, not of a stack
+                    // of them.
+                    let tensor = self.operand_constant(n, 1);
+                    let matrix = tensor.is_some_and(|t| t.rank() == 2);
+                    let given = self.settings.axis("MatMul", i64::MAX) != i64::MAX;
+                    self.weight(n, 1, (matrix || given).then_some(1));
+                }
             }
         }
         self.results(n);
@@ -454,216 +410,69 @@ impl Marker<'_> {
         let v = *self.marks.quantized.get(&v).unwrap_or(&v);
         (is_dequantized(self.graph, v) && has_one_scale(self.graph, v.node)).then_some(v.node)
     }
-
-    /// The float type of `v`, if it has one that is quantized.
-    fn float(&self, v: ValueId) -> Option<FloatType> {
-        let dtype = match literal(self.graph, v) {
-            Some(tensor) => tensor.dtype(),
-            None => self.graph.ty(v)?.dtype()?,
-        };
-        match dtype {
-            // The tool of ONNX Runtime does not know bfloat16.
-            DType::BF16 if self.settings.compat => None,
-            dtype => FloatType::from_dtype(dtype).ok(),
-        }
-    }
-
-    fn constant(&self, v: ValueId) -> Option<Tensor> {
-        literal(self.graph, v)
-    }
-
-    fn operand_constant(&self, n: NodeId, i: usize) -> Option<Tensor> {
-        let tensor = self.constant(self.graph.operand(n, i)?)?;
-        FloatType::from_dtype(tensor.dtype()).ok()?;
-        Some(tensor)
-    }
-
-    fn excludes_output(&self, n: NodeId) -> bool {
-        let list = &self.settings.exclude_output;
-        self.graph
-            .op(n)
-            .is_some_and(|op| list.contains(&op.op_type))
-    }
-
-    fn insert(&mut self, n: NodeId, v: ValueId, source: Source, replace: bool) {
-        let Some(float) = self.float(v) else {
-            return;
-        };
-        if is_dequantized(self.graph, v) {
-            return;
-        }
-        let constant = self.constant(v);
-        let entry = self.marks.tensors.entry(v);
-        if matches!(entry, indexmap::map::Entry::Vacant(_)) {
-            self.queue.push(v);
-        }
-        let mark = entry.or_insert_with(|| Mark {
-            source,
-            float,
-            constant,
-            askers: SmallVec::new(),
-        });
-        if replace {
-            mark.source = source;
-        }
-        if mark.askers.last() != Some(&n) {
-            mark.askers.push(n);
-        }
-    }
-
-    /// Operand `i` is quantized like an activation.
-    fn activation(&mut self, n: NodeId, i: usize) {
-        let Some(v) = self.graph.operand(n, i) else {
-            return;
-        };
-        match self.marks.quantized.get(&v) {
-            None => self.insert(n, v, Source::Activation, false),
-            // For others; `n` takes it from there.
-            Some(&back) if is_dequantized(self.graph, back) => {
-                self.marks.rejoined.push((n, i, back));
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// Every float result is quantized.
-    fn results(&mut self, n: NodeId) {
-        if self.excludes_output(n) {
-            return;
-        }
-        for i in 0..self.graph.node(n).results.len() {
-            let v = self.graph.result(n, i);
-            if !self.marks.quantized.contains_key(&v) {
-                self.insert(n, v, Source::Activation, false);
-            }
-        }
-    }
-
-    /// The first `count` results have the parameters of operand `i`.
-    fn follow(&mut self, n: NodeId, i: usize, count: usize) -> bool {
-        let Some(provider) = self.graph.operand(n, i) else {
-            return false;
-        };
-        if self.excludes_output(n) || self.float(provider).is_none() {
-            return false;
-        }
-        let source = Source::Shared { provider, user: n };
-        for i in 0..self.graph.node(n).results.len().min(count) {
-            let v = self.graph.result(n, i);
-            if !self.marks.quantized.contains_key(&v) {
-                self.insert(n, v, source, true);
-            }
-        }
-        true
-    }
-
-    /// Operand `i` is quantized as a weight, along `channels` if each channel is to have a scale.
-    fn weight(&mut self, n: NodeId, i: usize, channels: Option<i64>) {
-        let Some(v) = self.graph.operand(n, i) else {
-            return;
-        };
-        let Some(tensor) = self.operand_constant(n, i) else {
-            return self.activation(n, i);
-        };
-        let axis = self.weight_axis(n, v, &tensor, channels);
-        self.insert(n, v, Source::Weight { axis }, axis.is_some());
-    }
-
-    fn weight_axis(
-        &self,
-        n: NodeId,
-        v: ValueId,
-        tensor: &Tensor,
-        channels: Option<i64>,
-    ) -> Option<usize> {
-        let op = self.graph.op(n)?;
-        let rank = tensor.rank() as i64;
-        let axis = match self.settings.overrides.axis(&self.graph.value(v).name) {
-            Some(given) => given?,
-            None if !self.settings.per_channel => return None,
-            // A vector has no output channels.
-            None if rank < 2 => return None,
-            // ONNX Runtime fuses a stack of matrices and then fails on a scale for each column.
-            None if rank > 2 && op.is("MatMul") => return None,
-            None => self.settings.axis(&op.op_type, channels?),
-        };
-        let axis = if axis < 0 { axis + rank } else { axis };
-        (0..rank).contains(&axis).then_some(axis as usize)
-    }
-
-    fn bias(&mut self, n: NodeId, i: usize, input: usize, weight: usize) {
-        let graph = self.graph;
-        let operand = |i| graph.operand(n, i);
-        let (Some(value), Some(input), Some(weight)) =
-            (operand(i), operand(input), operand(weight))
-        else {
-            return;
-        };
-        let Some(tensor) = self.operand_constant(n, i) else {
-            return;
-        };
-        if self.settings.overrides.has(&graph.value(value).name) {
-            return self.weight(n, i, None);
-        }
-        // A number for each row of a Gemm has no scale where each column has another.
-        let is_column = tensor.len() > 1 && tensor.dims().last() == Some(&1);
-        if self.settings.per_channel && is_column {
-            return;
-        }
-        if self.settings.quantize_bias && !tensor.is_empty() {
-            self.marks.biases.push(Bias {
-                node: n,
-                operand: i,
-                value,
-                tensor,
-                input,
-                weight,
-            });
-        }
-    }
-
-    /// Whether a Pad adds nothing that its operand does not have, or only zeros.
-    fn pads_with_what_is_there(&self, n: NodeId) -> bool {
-        let Some(op) = self.graph.op(n) else {
-            return false;
-        };
-        match op.str("mode").unwrap_or("constant") {
-            "reflect" | "edge" | "wrap" => true,
-            "constant" if self.opset < 11 => op.float("value", 0.0) == 0.0,
-            "constant" => match self.graph.operand(n, 2) {
-                None => true,
-                Some(v) => {
-                    let value = self
-                        .constant(v)
-                        .and_then(|t| Some(t.to_f32s().ok()?.into_owned()));
-                    value.is_some_and(|v| v.iter().all(|&x| x == 0.0))
-                }
-            },
-            _ => false,
-        }
-    }
 }
 
-/// Between which bounds a Relu or Clip limits its operand; `None` where a bound is computed.
-pub(in crate::quantize) fn clip_bounds(graph: &Graph, n: NodeId) -> Option<(f32, f32)> {
-    let op = graph.op(n)?;
-    if op.is("Relu") {
-        return Some((0.0, f32::INFINITY));
-    }
-    let bound = |i: usize, key: &str, default: f32| match graph.operand(n, i) {
-        Some(v) => literal(graph, v)?.to_f32s().ok()?.first().copied(),
-        None => Some(op.float(key, default)),
-    };
-    Some((
-        bound(1, "min", f32::NEG_INFINITY)?,
-        bound(2, "max", f32::INFINITY)?,
-    ))
-}
+#[cfg(test)]
+mod tests {
+    use onnxq_ir::{Model, text};
 
-/// The axes of a reduction, where they are constant.
-fn reduced_axes(graph: &Graph, n: NodeId) -> Option<Vec<i64>> {
-    match graph.operand(n, 1) {
-        Some(v) => literal(graph, v)?.to_i64s().ok(),
-        None => Some(graph.op(n)?.ints("axes")?.to_vec()),
+    use super::*;
+
+    fn marks_of(source: &str, options: StaticSettings) -> (Model, Marks) {
+        let model = text::parse(source, &()).unwrap();
+        let mut model = Model::from_def(model).unwrap();
+        onnxq_ops::infer::annotate(&mut model);
+        let marks = mark(&model.graph, &options, 17, &Constraints::default());
+        (model, marks)
+    }
+
+    fn source_of(model: &Model, marks: &Marks, name: &str) -> Option<Source> {
+        let find = |v: &&ValueId| model.graph.value(**v).name == name;
+        let v = marks.tensors.keys().find(find)?;
+        Some(marks.tensors[v].source)
+    }
+
+    const MODEL: &str = r#"<ir_version: 8, opset_import: ["": 17]>
+        main (float[4, 4] x) => (float[4, 4] t, float[4, 4] r)
+        <float[4, 4] W = ["seed": "1"]>
+        {
+            t = Transpose (x)
+            y = MatMul (x, W)
+            r = Relu (y)
+        }"#;
+
+    #[test]
+    fn what_comes_first_is_looked_at_again() {
+        let (model, marks) = marks_of(MODEL, StaticSettings::default());
+        let source = |name| source_of(&model, &marks, name);
+        assert_eq!(source("x"), Some(Source::Activation));
+        assert!(matches!(source("t"), Some(Source::Shared { .. })));
+        assert_eq!(source("W"), Some(Source::Weight { axis: None }));
+        // The Relu goes away, and with it the tensor before it.
+        assert_eq!((source("y"), marks.removed.len()), (None, 1));
+        assert_eq!(source("r"), Some(Source::Activation));
+    }
+
+    #[test]
+    fn compat_heeds_the_order() {
+        let settings = StaticSettings {
+            compat: true,
+            ..StaticSettings::default()
+        };
+        let (model, marks) = marks_of(MODEL, settings);
+        assert_eq!(source_of(&model, &marks, "t"), None);
+    }
+
+    #[test]
+    fn excluded_nodes_ask_for_nothing() {
+        let (model, _) = marks_of(MODEL, StaticSettings::default());
+        let graph = &model.graph;
+        let excluded = graph.op_order().into_iter().collect();
+        let constraints = Constraints {
+            excluded,
+            ..Constraints::default()
+        };
+        let marks = mark(graph, &StaticSettings::default(), 17, &constraints);
+        assert!(marks.tensors.is_empty() && marks.nodes.values().all(|&t| !t));
     }
 }

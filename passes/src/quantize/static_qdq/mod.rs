@@ -1,8 +1,12 @@
 //! The parts of static quantization, in the order of the work: [`settings`] are read, [`rules`]
-//! say what is done with an operator, [`marks`] which tensors are quantized, [`ranges`] which of
-//! them need a range, [`parameters`] what follows from it, [`weights`] what becomes of constants,
-//! [`write`] puts it all into the graph, and [`warnings`] and [`masks`] say what a user should know.
+//! say what is done with an operator, [`marks`] which tensors are quantized (with a [`marker`], from
+//! [`facts`] about the graph), [`ranges`] which of them need a range, [`parameters`] what follows
+//! from it, [`weights`] what becomes of constants, [`write`] puts it all into the graph, [`biases`]
+//! at the scales that came out; [`warnings`] and [`masks`] say what a user should know.
 
+pub(super) mod biases;
+pub(super) mod facts;
+pub(super) mod marker;
 pub(super) mod marks;
 pub(super) mod masks;
 pub(super) mod overrides;

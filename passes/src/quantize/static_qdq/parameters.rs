@@ -10,7 +10,8 @@ use onnxq_quant::{
 use onnxq_tensor::{Dims, Tensor};
 
 use super::{
-    marks::{Constraints, Marks, Source, clip_bounds, is_dequantized},
+    facts::{clip_bounds, is_dequantized},
+    marks::{Constraints, Marks, Source},
     overrides::Override,
     ranges,
     settings::StaticSettings,
@@ -191,7 +192,8 @@ fn encoding(
 fn float8_scale(range: ValueRange, float: FloatType) -> Result<f32, Error> {
     const LARGEST: f64 = 448.0;
     let ValueRange { lo, hi } = range;
-    if !(range.is_empty() || lo.is_finite() && hi.is_finite()) {
+    let finite = lo.is_finite() && hi.is_finite();
+    if !finite && !range.is_empty() {
         return Err(Error::Range { lo, hi });
     }
     let scale = f64::from(hi.max(-lo).max(0.0)) / LARGEST;
@@ -282,5 +284,19 @@ impl<'a> Places<'a> {
             self.known.insert(v, place);
         }
         place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn float8_reaches_the_farther_end() {
+        let scale = |lo, hi| float8_scale(ValueRange::new(lo, hi), FloatType::F32).unwrap();
+        assert_eq!(scale(-448.0, 1.0), 1.0);
+        assert_eq!(scale(0.0, 896.0), 2.0);
+        assert_eq!(scale(0.0, 0.0), 1.0);
+        assert!(float8_scale(ValueRange::new(0.0, f32::NAN), FloatType::F32).is_err());
     }
 }

@@ -301,6 +301,42 @@ impl StaticSettings {
     }
 }
 
+#[cfg(test)]
+impl Default for StaticSettings {
+    fn default() -> StaticSettings {
+        StaticSettings {
+            mode: Mode::Static,
+            activation_type: QuantType::Int8,
+            weight_type: QuantType::Int8,
+            activation_symmetric: false,
+            weight_symmetric: None,
+            restricted_asymmetric: false,
+            per_channel: false,
+            per_channel_axis: Vec::new(),
+            reduce_range: false,
+            min_real_range: None,
+            block_size: 0,
+            op_types: None,
+            exclude_output: Vec::new(),
+            nodes: None,
+            exclude_nodes: None,
+            subgraphs: true,
+            matmul_const_b_only: false,
+            force: false,
+            keep_activations: false,
+            quantize_bias: true,
+            adjust_weights: true,
+            dedicated: false,
+            qdq_weights: false,
+            contrib: false,
+            overrides: Overrides::default(),
+            calibration: CalibrationSpec::MINMAX,
+            compat: false,
+            static_only: Vec::new(),
+        }
+    }
+}
+
 /// How ranges follow from data.
 ///
 /// Histograms of `percentile` are of magnitudes unless `symmetric-ranges=false` is given: that is

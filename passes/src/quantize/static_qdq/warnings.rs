@@ -28,8 +28,8 @@ pub(in crate::quantize) fn feature_axis(graph: &Graph, v: ValueId) -> Option<i64
 pub(in crate::quantize) struct WideInput {
     name: String,
     spread: f32,
-    /// The nodes that would read its codes.
-    pub(in crate::quantize) nodes: Vec<NodeId>,
+    /// What would be computed from its codes.
+    pub(in crate::quantize) users: Vec<NodeId>,
     described: Vec<String>,
 }
 
@@ -47,15 +47,12 @@ pub(in crate::quantize) fn wide_inputs(
             return None;
         };
         let spread = spread(ranges)?;
-        let nodes = mark.askers.to_vec();
+        let describe = |&n: &NodeId| describe(graph, n).to_string();
         (spread > MOST_SPREAD).then(|| WideInput {
             name: name.clone(),
             spread,
-            described: nodes
-                .iter()
-                .map(|&n| describe(graph, n).to_string())
-                .collect(),
-            nodes,
+            described: mark.askers.iter().map(describe).collect(),
+            users: mark.askers.to_vec(),
         })
     };
     graph.inputs().iter().filter_map(wide).collect()
@@ -76,7 +73,7 @@ fn is_product(graph: &Graph, n: NodeId) -> bool {
     matches!(rule, Some(Rule::Product { .. } | Rule::MatMul))
 }
 
-/// Warns of such inputs; `left` if the nodes that read them stay float.
+/// Warns of such inputs; `left` if what uses them stays float.
 pub(in crate::quantize) fn of_wide_inputs(inputs: &[WideInput], left: bool, cx: &mut PassContext) {
     for input in inputs {
         let WideInput { name, spread, .. } = input;

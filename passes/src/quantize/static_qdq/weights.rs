@@ -280,3 +280,26 @@ fn untile(tiled: &Tensor, scale: &Tensor, groups: usize) -> Result<Tensor, Error
         .collect();
     scale_tensor(float, Dims::from_slice(scale.dims()), &largest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(values: &[f32]) -> Tensor {
+        Tensor::vector(values.to_vec())
+    }
+
+    #[test]
+    fn scales_of_groups_are_repeated_and_merged() {
+        let scale = vector(&[1.0, 2.0]);
+        let bias = vector(&[0.0; 6]);
+        let tiled = tile(&scale, &bias).unwrap();
+        assert_eq!(*tiled.to_f32s().unwrap(), [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
+        let enlarged = vector(&[1.0, 2.0, 3.0, 2.0, 1.0, 5.0]);
+        let merged = untile(&enlarged, &scale, 3).unwrap();
+        assert_eq!(*merged.to_f32s().unwrap(), [3.0, 5.0]);
+        // One scale is for all, and what does not come out even is left to be refused.
+        assert_eq!(tile(&Tensor::scalar(1.0f32), &bias).unwrap().len(), 1);
+        assert_eq!(tile(&vector(&[1.0; 4]), &bias).unwrap().len(), 4);
+    }
+}
