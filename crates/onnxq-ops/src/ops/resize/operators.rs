@@ -142,10 +142,14 @@ fn infer_resize(cx: &mut InferContext<'_>) -> Result<(), Unknown> {
     let given = |t: &Tensor| f32::read(t).ok().map(|s| s.into_owned());
     let scales = match cx.constant(at).filter(|t| !t.is_empty()) {
         Some(t) => given(t),
-        None => scales_attr(op),
+        None if is_old(op, cx.opset()) => scales_attr(op),
+        None => None,
     };
+    // Scales that are given count, whether or not sizes are.
+    let has_scales =
+        scales.is_some() || cx.has(at) && cx.shape(at).is_ok_and(|s| is_one_or_more(s));
     let has_sizes = at == 2 && cx.has(3);
-    if has_sizes {
+    if has_sizes && !has_scales {
         let sizes = cx.value(3).ok().map(|v| v.elems.clone());
         let sizes = sizes.filter(|s| s.len() == axes.len());
         let policy = aspect_policy(op).map_err(Unknown)?;
@@ -165,6 +169,11 @@ fn infer_resize(cx: &mut InferContext<'_>) -> Result<(), Unknown> {
     }
     cx.set_tensor(0, dtype, result);
     Ok(())
+}
+
+/// Whether a vector is known to have elements.
+fn is_one_or_more(shape: &[Dim]) -> bool {
+    shape.iter().all(|d| d.provably_ge(1))
 }
 
 /// `floor(dim * scale)`, where that can be said.

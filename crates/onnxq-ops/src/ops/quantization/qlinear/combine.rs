@@ -125,13 +125,20 @@ impl Operator for QLinearConcat {
     fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
         let to = Parameters::of(cx, 0, 1)?;
         let first = cx.tensor(2)?;
+        // The zero point says of which type the result is.
+        if let Some(zero) = cx.optional(1)?.filter(|zero| zero.dtype() != first.dtype()) {
+            return Err(cx.invalid(format!("{} beside {}", first.dtype(), zero.dtype())));
+        }
         let axis = axis_attr(cx.op(), "axis", 0, first.rank()).map_err(|e| cx.invalid(e))?;
         let mut dims = first.dims().to_vec();
         dims[axis] = 0;
         let mut parts = Vec::new();
         for i in (2..cx.len()).step_by(3) {
             let ((x, range), from) = (integers(cx, i)?, Parameters::of(cx, i + 1, i + 2)?);
-            let here = cx.tensor(i)?.dims();
+            let (here, dtype) = (cx.tensor(i)?.dims(), cx.tensor(i)?.dtype());
+            if dtype != first.dtype() {
+                return Err(cx.invalid(format!("{dtype} beside {}", first.dtype())));
+            }
             let fits = here.len() == dims.len()
                 && (0..dims.len()).all(|a| a == axis || here[a] == dims[a]);
             if !fits {
