@@ -9,7 +9,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use onnxq::quant::{Ranges, tables::RangeTable};
+use onnxq::{
+    Calibrator,
+    data::Data,
+    quant::{Ranges, tables::RangeTable},
+};
+use onnxq_ir::Graph;
 use onnxq_passes::RangeSource;
 use onnxq_tensor::Tensor;
 use serde_json::{Value, json};
@@ -75,12 +80,15 @@ impl Stages {
         })
     }
 
-    /// What static quantization of the model has its ranges from.
+    /// What static quantization of the preprocessed model has its ranges from.
     ///
     /// # Errors
     /// The calibration set cannot be read.
     pub fn range_source(&self) -> Result<RangeSource, String> {
-        Ok(RangeSource::Table(read_cache(&self.reference_minmax()?)?))
+        let data = self
+            .calibration()?
+            .data(&self.preprocessed()?.model.graph)?;
+        Ok(RangeSource::Data(Box::new(Calibrator::data(data))))
     }
 
     /// The calibration cache that the reference tool writes for the preprocessed model. `name` is
@@ -130,6 +138,21 @@ impl Set {
             self.inputs.iter().map(cut).collect()
         };
         (0..rows).step_by(batch).map(sample).collect()
+    }
+
+    /// The samples as data of ours for a model with these inputs.
+    ///
+    /// # Errors
+    /// An array has no axis to cut along.
+    pub fn data(&self, graph: &Graph) -> Result<Data, String> {
+        let names = graph.inputs().iter();
+        let names = names.map(|&n| &graph.value(graph.result(n, 0)).name);
+        let names: Vec<&String> = names.collect();
+        let samples = self.samples()?;
+        let sample = |s: &Tensors| names.iter().map(|&name| s.get(name).cloned()).collect();
+        Ok(Data::from_samples(
+            samples.iter().map(sample).collect::<Vec<_>>(),
+        ))
     }
 }
 
