@@ -4,10 +4,17 @@
 //! the model. A model is quantized with the ranges it has on its inputs, and ONNX Runtime computes
 //! the same before and after, as it is written and optimized, in the QDQ and the operator form.
 
-use onnxq::quant::{TensorRange, ValueRange};
+use std::time::Instant;
+
+use onnxq::{
+    CalibrationOptions, calibrate,
+    data::Data,
+    quant::{CalibrationSpec, Method, Ranges, TensorRange, ValueRange},
+};
 use onnxq_ir::{Model, text};
-use onnxq_pass::PassContext;
+use onnxq_pass::{Config, Instrumentation, PassContext, PassManager, Pipeline};
 use onnxq_passes::RangeSource;
+use onnxq_tensor::Tensor;
 use onnxq_tests::{
     case::{Allowed, Case},
     inputs::generate,
@@ -299,4 +306,126 @@ ranges: x = [-1, 1], y = [-4, 4]
     let mut model = qdq;
     run_passes(&mut model, "preprocess", &mut PassContext::new()).unwrap();
     assert_eq!(model.to_def().opsets.len(), 1);
+}
+
+/// A model of which the range of `x` is that of the data.
+fn identity_of_x() -> Model {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]>
+        main (float[N] x) => (float[N] y) { y = Sigmoid (x) }";
+    Model::from_def(text::parse(text, &()).unwrap()).unwrap()
+}
+
+/// Calibrates `x` on samples of it.
+fn range_of_x(samples: &[Vec<f32>], method: Method) -> Result<ValueRange, String> {
+    let samples = samples
+        .iter()
+        .map(|s| vec![Some(Tensor::vector(s.clone()))]);
+    let options = CalibrationOptions {
+        spec: CalibrationSpec {
+            method,
+            symmetric: false,
+        },
+        ..CalibrationOptions::default()
+    };
+    let data = Data::from_samples(samples);
+    let table = calibrate(&identity_of_x(), &data, &options, &mut |_, _| {});
+    let table = table.map_err(|e| e.to_string())?;
+    Ok(table.ranges.get("x").ok_or("no range")?.whole())
+}
+
+/// The tool with `CalibMaxIntermediateOutputs` forgets samples or says that there are none.
+#[test]
+fn d5_every_sample_counts() {
+    let samples = [10.0, 1.0, 2.0].map(|a| vec![-a, a]);
+    assert_eq!(
+        range_of_x(&samples, Method::MINMAX),
+        Ok(ValueRange::new(-10.0, 10.0))
+    );
+}
+
+/// The tool's entropy has one candidate by default, the range of all values.
+#[test]
+fn d6_entropy_leaves_outliers_out() {
+    let mut values: Vec<f32> = (0..20_000)
+        .map(|i| (i % 200) as f32 / 100.0 - 1.0)
+        .collect();
+    values.push(32.0);
+    let range = range_of_x(&[values], Method::ENTROPY).unwrap();
+    assert!(range.hi < 16.0, "{range:?}");
+}
+
+/// The tool's ranges end where a NaN is, or leave it out.
+#[test]
+fn d13_nan_in_calibration_data() {
+    for method in [Method::MINMAX, Method::PERCENTILE, Method::ENTROPY] {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let samples = [vec![1.0, 2.0], vec![1.0, bad, -2.0, 5.0]];
+            let error = range_of_x(&samples, method).unwrap_err();
+            assert!(error.contains("`x`") || error.contains("'x'"), "{error}");
+            assert!(error.contains("sample 1"), "{error}");
+        }
+    }
+}
+
+/// The tool's histograms need samples of one shape.
+#[test]
+fn d14_samples_of_different_shapes() {
+    let samples: Vec<Vec<f32>> = (1..9)
+        .map(|n| (0..100 * n).map(|i| (i % 97) as f32 - 48.0).collect())
+        .collect();
+    let joined = vec![samples.concat()];
+    for method in [Method::PERCENTILE, Method::ENTROPY] {
+        assert_eq!(
+            range_of_x(&samples, method).unwrap(),
+            range_of_x(&joined, method).unwrap()
+        );
+    }
+}
+
+/// The tool takes 3.8 times as long for twice the layers.
+#[test]
+fn d17_time_is_linear() {
+    let time = |layers: usize| {
+        let mut text = String::from(
+            "<ir_version: 8, opset_import: [\"\": 17]>
+            main (float[1, 4, 8, 8] x0) => (float[1, 4, 8, 8] y) <",
+        );
+        let weights: Vec<String> = (0..layers)
+            .map(|i| format!("float[4, 4, 1, 1] W{i} = [\"seed\": \"{i}\"]"))
+            .collect();
+        text.push_str(&weights.join(", "));
+        text.push_str("> {\n");
+        let mut ranges = Ranges::default();
+        for i in 0..layers {
+            let j = i + 1;
+            text.push_str(&format!(
+                "c{j} = Conv (x{i}, W{i})\nx{j} = Sigmoid (c{j})\n"
+            ));
+            for name in [format!("x{i}"), format!("c{j}"), format!("x{j}")] {
+                ranges.insert(name, TensorRange::Tensor(ValueRange::new(-1.0, 1.0)));
+            }
+        }
+        text.push_str(&format!("y = Relu (x{layers})\n}}"));
+        let model = Model::from_def(text::parse(&text, &()).unwrap()).unwrap();
+        let once = || {
+            let mut context = PassContext::new();
+            context.provide(RangeSource::Table(ranges.clone()));
+            let mut model = model.clone();
+            let start = Instant::now();
+            let pipeline = "quantize{mode=static per-channel},fuse";
+            let pipeline = Pipeline::parse(pipeline).unwrap();
+            let registry = onnxq::registry();
+            let mut manager = PassManager::new(&registry, &pipeline, &Config::default()).unwrap();
+            manager
+                .run(&mut model, &mut context, &mut Instrumentation::default())
+                .unwrap();
+            start.elapsed()
+        };
+        (0..3).map(|_| once()).min().unwrap_or_default()
+    };
+    let (short, long) = (time(100), time(800));
+    assert!(
+        long < 24 * short,
+        "100 layers take {short:?}, 800 take {long:?}"
+    );
 }
