@@ -13,7 +13,7 @@ mod fuse;
 mod preprocess;
 mod quantize;
 
-pub use quantize::{Calibrate, RangeRequest, RangeSource, range_request};
+pub use quantize::{Calibrate, RangeRequest, RangeSource, feature_axis};
 
 /// Every pass.
 pub const PASSES: &[PassInfo] = &[

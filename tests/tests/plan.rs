@@ -26,8 +26,9 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("quantized", quantized),
 ];
 
-/// Sums are taken in another order: what that costs, and no more.
-const NOISE: Allowed = Allowed::Noise(90.0);
+/// Sums are taken in another order, which may cost a ten-thousandth of the signal in models whose
+/// activations cancel.
+const LEAST_DB: f64 = 80.0;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -81,7 +82,7 @@ fn outputs(model: &Stages) -> Result<(), String> {
     let model = &model.float()?.model;
     let plan = Plan::new(model).map_err(|e| e.to_string())?;
     let outputs = run(model, &plan, &in_order(&model.graph, &io.inputs))?;
-    check_outputs(&io.outputs, &outputs, NOISE)
+    check_outputs(&io.outputs, &outputs, Allowed::Noise(LEAST_DB))
 }
 
 fn values(model: &Stages) -> Result<(), String> {
@@ -115,7 +116,7 @@ fn values(model: &Stages) -> Result<(), String> {
             None => Err("the reference has no such value".to_owned()),
             Some(e) if e.dims() != got.dims() => Err(format!("{got:?}, expected {e:?}")),
             Some(e) => match compare(e, &got).map_err(|e| e.to_string())?.sqnr_db {
-                noise if noise < 90.0 => Err(format!("{noise:.1} dB from the reference")),
+                noise if noise < LEAST_DB => Err(format!("{noise:.1} dB from the reference")),
                 _ => Ok(()),
             },
         });
@@ -133,7 +134,7 @@ fn values(model: &Stages) -> Result<(), String> {
         return Err(format!("{seen} of {} values were seen", expected.len()));
     }
     let observed = named(&model.graph, observed);
-    check_outputs(&io.outputs, &observed, NOISE)
+    check_outputs(&io.outputs, &observed, Allowed::Noise(LEAST_DB))
 }
 
 fn quantized(model: &Stages) -> Result<(), String> {

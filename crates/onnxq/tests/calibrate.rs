@@ -5,7 +5,7 @@ use onnxq::{
     calibrate::{calibrate, float_tensors, parse_method},
     data::{Batch, Data, Sample, write_npz},
     ir::Model,
-    quant::{CalibrationSpec, Ranges, TensorRange, tables::RangeTable},
+    quant::{CalibrationSpec, Method, Ranges, TensorRange, tables::RangeTable},
     tensor::Tensor,
 };
 
@@ -223,6 +223,37 @@ fn the_first_sample_that_fails_is_named() {
     }
 }
 
+/// A table serves static quantization as data does: it tells features apart whose ranges differ.
+#[test]
+fn inputs_of_features_have_ranges_for_each() {
+    let table = run(&ragged(3), &options("minmax"));
+    let x = table.ranges.get("x").unwrap();
+    assert!(matches!(x, TensorRange::Channels { axis: 1, ranges } if ranges.len() == 4));
+    let m = table.ranges.get("m").unwrap();
+    assert!(matches!(m, TensorRange::Tensor(_)));
+    // Thresholds of features are not those of the tensor.
+    let table = run(&ragged(3), &options("percentile"));
+    let x = table.ranges.get("x").unwrap();
+    assert!(matches!(x, TensorRange::Tensor(_)));
+}
+
+/// Rows of different lengths have no features.
+#[test]
+fn inputs_of_any_length_have_one_range() {
+    let model = onnxq::parse(
+        r#"<ir_version: 8, opset_import: ["": 13]>
+        main (float[N, T] x) => (float[N, T] y) { y = Relu (x) }"#,
+    )
+    .unwrap();
+    let sample = |len: usize| {
+        let x = Tensor::from_vec([1, len].as_slice(), vec![len as f32; len]).unwrap();
+        vec![Some(x)]
+    };
+    let data = Data::from_samples([3, 5].map(sample));
+    let table = calibrate(&model, &data, &options("minmax"), &mut |_, _| {}).unwrap();
+    assert_eq!(range(&table.ranges, "x"), (3.0, 5.0));
+}
+
 #[test]
 fn bodies_are_observed() {
     let model = onnxq::parse(
@@ -237,7 +268,9 @@ fn bodies_are_observed() {
         }"#,
     )
     .unwrap();
-    assert_eq!(float_tensors(&model), ["x", "h", "i", "t", "e", "y"]);
+    let tensors = float_tensors(&model, &Method::MINMAX);
+    assert!(tensors.keys().eq(["x", "h", "i", "t", "e", "y"]));
+    assert!(tensors.values().all(Option::is_none));
     let sample = |x: [f32; 2], c| {
         let c = Tensor::from_bools([].as_slice(), vec![c]).unwrap();
         vec![Some(Tensor::vector(x.to_vec())), Some(c)]

@@ -26,7 +26,7 @@ use indexmap::IndexMap;
 use onnxq_ir::{Graph, Model, Op, ValueId};
 use onnxq_ops::infer;
 use onnxq_pass::{Error, Options, Pass, PassContext, PassError, PassInfo, describe};
-use onnxq_quant::{Granularity, Method, Ranges};
+use onnxq_quant::{Granularity, Ranges};
 
 use super::{
     collect::constant_bytes,
@@ -115,19 +115,6 @@ impl Pass for InsertStaticQdq {
 /// Before version 4 of the file format every initializer had to be an input as well.
 const IR_VERSION_OF_INITIALIZERS: i64 = 4;
 
-/// The ranges that static quantization of `model` by `insert-static-qdq` with these options asks
-/// for.
-///
-/// # Errors
-/// The options are not those of the pass.
-pub fn range_request(model: &Model, options: &mut Options) -> Result<RangeRequest, Error> {
-    let settings = StaticSettings::take(options)?;
-    // Constants are shared.
-    let mut model = model.clone();
-    infer::annotate(&mut model);
-    Ok(Work::new(&model, &settings).request(&model))
-}
-
 /// The ranges that are needed.
 fn known(
     model: &Model,
@@ -215,11 +202,7 @@ impl<'a> Work<'a> {
                 let &RangeOf::Tensor(v) = from else {
                     continue;
                 };
-                // Thresholds of channels are not those of the tensor, smallest and largest are.
-                let axis = match self.settings.calibration.method {
-                    Method::MinMax { .. } => warnings::feature_axis(graph, v),
-                    _ => None,
-                };
+                let axis = warnings::feature_axis(graph, v, &self.settings.calibration.method);
                 tensors.entry(graph.value(v).name.clone()).or_insert(axis);
             }
         });

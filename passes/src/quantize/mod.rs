@@ -22,7 +22,7 @@ mod spread;
 mod static_qdq;
 mod unfold;
 
-pub use insert_static_qdq::range_request;
 pub use source::{Calibrate, RangeRequest, RangeSource};
+pub use static_qdq::warnings::feature_axis;
 
 pub(crate) use function::{FUNCTION, FUNCTION_DOMAIN};

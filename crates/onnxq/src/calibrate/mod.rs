@@ -118,8 +118,7 @@ pub fn calibrate(
     options: &CalibrationOptions,
     progress: &mut OnSample<'_>,
 ) -> Result<RangeTable, Error> {
-    let tensors = float_tensors(model);
-    let tensors = tensors.into_iter().map(|name| (name, None));
+    let tensors = float_tensors(model, &options.spec.method);
     let observers =
         Observers::new(options.spec, tensors, Observers::MEMORY).map_err(CalibrationError::from)?;
     run::observe(model, data, options, &observers, progress)?;

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use indexmap::IndexMap;
 use onnxq_ir::{Graph, Model, ValueId, deep};
-use onnxq_quant::{Observers, TensorObserver};
+use onnxq_passes::feature_axis;
+use onnxq_quant::{Method, Observers, TensorObserver};
 use onnxq_tensor::DType;
 
 /// Calls `visit` for each value of the main graph and of the regions in it that is no constant: in
@@ -38,18 +40,18 @@ pub(super) fn is_float(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
 }
 
-/// The names of all tensors of floats in the main graph of `model` and in the bodies of its If,
-/// Loop and Scan nodes, in graph order; constants are none of them, and those whose type is not
-/// known are.
-pub fn float_tensors(model: &Model) -> Vec<String> {
-    let mut names = indexmap::IndexSet::new();
+/// All tensors of floats in the main graph of `model` and in the bodies of its If, Loop and Scan
+/// nodes, in graph order, by name; constants are none of them, and those whose type is not known
+/// are. Inputs whose channels are worth knowing one by one come with the axis of these.
+pub fn float_tensors(model: &Model, method: &Method) -> IndexMap<String, Option<i64>> {
+    let mut tensors = IndexMap::new();
     for_each_value(&model.graph, 0, &mut |graph, v| {
         let name = &graph.value(v).name;
-        if !name.is_empty() && may_be_float(graph, v) && !names.contains(name) {
-            names.insert(name.clone());
+        if !name.is_empty() && may_be_float(graph, v) && !tensors.contains_key(name) {
+            tensors.insert(name.clone(), feature_axis(graph, v, method));
         }
     });
-    names.into_iter().collect()
+    tensors
 }
 
 /// The observers of a model's values. Graphs are told apart by their revision, which equal ones

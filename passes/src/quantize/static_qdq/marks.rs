@@ -138,7 +138,10 @@ pub(in crate::quantize) fn eligible<'a>(
         Some(list) => list.contains(&op.op_type),
         None => rules::is_default(op, settings.compat),
     };
-    let picked = listed && !rules::quantizes(op) && settings.names(&graph.node(n).name);
+    // ONNX Runtime does not load a dilated average of codes.
+    let has_form = !(op.is("AveragePool") && op.attrs.contains_key("dilations"));
+    let is_picked = listed && has_form && settings.names(&graph.node(n).name);
+    let picked = is_picked && !rules::quantizes(op);
     picked.then_some(op)
 }
 

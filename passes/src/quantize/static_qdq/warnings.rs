@@ -2,7 +2,7 @@
 
 use onnxq_ir::{Graph, NodeId, ValueId};
 use onnxq_pass::{PassContext, describe};
-use onnxq_quant::{QuantType, Ranges, TensorRange, ValueRange};
+use onnxq_quant::{Method, QuantType, Ranges, TensorRange, ValueRange};
 
 use super::{
     super::options::complain,
@@ -12,15 +12,27 @@ use super::{
 };
 
 /// How much wider than the median channel the widest may be before most channels are lost: at a
-/// factor of 64 the median channel has 4 steps of 256 left. Of the models measured, images and
-/// embeddings are below 8, and a table of physical quantities is at 5,700.
+/// factor of 64 the median channel has 4 steps of 256 left. A table of physical quantities is at
+/// several thousand.
 const MOST_SPREAD: f32 = 64.0;
 
-/// The axis of the channels of an input whose ranges are looked at one by one: features of rows.
-pub(in crate::quantize) fn feature_axis(graph: &Graph, v: ValueId) -> Option<i64> {
+/// The axis of the channels of an input whose ranges are worth knowing one by one: rows of so many
+/// features. `None` where the range of all would not follow from theirs: thresholds and means of
+/// channels are not those of the tensor, the smallest and the largest value are.
+pub fn feature_axis(graph: &Graph, v: ValueId, method: &Method) -> Option<i64> {
+    let is_extremes = matches!(
+        method,
+        Method::MinMax {
+            moving_average: false,
+            ..
+        }
+    );
     let is_input = graph.inputs().contains(&v.node) && graph.node(v.node).is_input();
-    let rank = graph.ty(v)?.shape()?.len();
-    (is_input && rank == 2).then_some(1)
+    let [_, features] = graph.ty(v)?.shape()?.as_slice() else {
+        return None;
+    };
+    // Rows of another length each, such as sounds, have no features.
+    (is_extremes && is_input && features.as_const().is_some()).then_some(1)
 }
 
 /// An input whose channels one scale does not do justice.
