@@ -25,8 +25,8 @@ pub struct ActivationFigures {
     /// The distance in the model as it runs, all that came before included.
     pub model: Distance,
     /// The distance where everything that the layer reads is as in the float model: exactly so where
-    /// it reads floats, to the nearest code where it reads codes. Where its result is in codes at
-    /// once, with what those codes add.
+    /// that stays in floats, to the nearest code where it is put in codes. Where the result of the
+    /// layer is in codes at once, with what those codes add.
     pub layer: Distance,
     /// What putting the float tensor in codes and back changes; `None` where it stays in floats.
     pub quantization: Option<Distance>,
@@ -202,8 +202,6 @@ struct Watched {
 enum What {
     /// The result of the layer, in floats.
     Computed { has_codes: bool },
-    /// What its codes stand for, in floats.
-    Dequantized,
     /// Its codes: those of a float tensor, or the result at once.
     Codes {
         parameters: Parameters,
@@ -224,11 +222,6 @@ impl Watch {
                 Form::Codes(parameters) => Some((*place, parameters.clone())),
                 _ => None,
             });
-            for (place, form) in forms() {
-                if *form == Form::Dequantized {
-                    watch.add(*place, i, What::Dequantized);
-                }
-            }
             // A result that is in codes at once may be dequantized to a tensor of that very name.
             let first = |place: &Place| {
                 let at = |p: &Place| forms().position(|(other, _)| other == p);
@@ -327,7 +320,8 @@ impl<'a> Meter<'a> {
             let Some(twin) = self.twins[watched.activation].get(round) else {
                 continue;
             };
-            if twin.dims() != tensor.dims() {
+            // A tensor of a type not known may turn out to be no floats.
+            if twin.dims() != tensor.dims() || !twin.dtype().is_float() {
                 continue;
             }
             let replaced = if forced {
@@ -354,7 +348,7 @@ impl<'a> Meter<'a> {
         let figures = &mut self.figures.borrow_mut()[watched.activation];
         match &watched.what {
             // What is behind it reads the codes.
-            What::Computed { has_codes: true } | What::Dequantized => {}
+            What::Computed { has_codes: true } => {}
             What::Computed { has_codes: false } => add(&mut figures.model, twin, tensor),
             What::Codes { parameters, .. } => {
                 let Some(encoding) = self.encoding(place, parameters) else {
@@ -382,7 +376,6 @@ impl<'a> Meter<'a> {
     ) -> Option<Tensor> {
         let figures = &mut self.figures.borrow_mut()[watched.activation];
         let (parameters, at_once) = match &watched.what {
-            What::Dequantized => return twin.cast(tensor.dtype(), true).ok(),
             What::Computed { .. } => {
                 add(&mut figures.layer, twin, tensor);
                 return twin.cast(tensor.dtype(), true).ok();

@@ -74,7 +74,7 @@ pub fn debug(
     if matching.quantized_count().1 == 0 {
         return Err(DebugError::NothingMatched);
     }
-    let weights = weights::measure(&floats, &matching);
+    let weights = weights::measure(&floats, quantized, &matching);
     let activations = activations::measure(&floats, quantized, &matching, data, threads, done)?;
     Ok(report::report(&matching, weights, activations, data.len()))
 }

@@ -5,7 +5,7 @@ use onnxq_tensor::DType;
 use super::{ActivationFigures, WeightFigures};
 use crate::{
     distance::Distance,
-    matching::{FloatPlace, Form, MatchedActivation, Matching, Role},
+    matching::{FloatPlace, MatchedActivation, Matching, Role},
 };
 
 /// What [`debug`](super::debug) found, the worst first in each list.
@@ -128,13 +128,13 @@ pub(super) fn report(
             continue;
         }
         let inputs = matched.layer.inputs.iter().map(db);
-        let inputs_db = inputs.min_by(f64::total_cmp).filter(|db| db.is_finite());
+        let inputs_db = inputs.min_by(f64::total_cmp).filter(|db| db.abs() < 200.0);
         rows.push(ActivationRow {
             name: name(matched.float),
             node: matched.layer.node.clone(),
             op: matched.layer.op.clone(),
             figures: figures.clone(),
-            own_db: own_db(matching, &activations, matched, figures),
+            own_db: own_db(&activations, matched, figures),
             inputs_db,
         });
     }
@@ -150,20 +150,17 @@ pub(super) fn report(
 
 /// See [`ActivationRow::own_db`].
 ///
-/// A layer that reads codes gives on the noise of those codes. It may double it, but not be blamed
-/// for it: what is behind a tensor with a wrong scale is as noisy as the tensor.
+/// A layer gives on the noise of the codes that it reads. It may double that noise, but not be
+/// blamed for it: what is behind a tensor with a wrong scale is as noisy as the tensor. Where it
+/// makes more of it, as a normalization does of channels too small for a common scale, it is
+/// there that the model is hurt.
 fn own_db(
-    matching: &Matching<'_>,
     activations: &[ActivationFigures],
     matched: &MatchedActivation,
     figures: &ActivationFigures,
 ) -> f64 {
     let noise = |d: &Distance| 10f64.powf(-d.sqnr_db() / 10.0);
-    let reads_codes = |i: &&usize| {
-        let mut forms = matching.activations[**i].forms.iter();
-        !forms.any(|(_, form)| *form == Form::Dequantized)
-    };
-    let inputs = matched.layer.inputs.iter().filter(reads_codes);
+    let inputs = matched.layer.inputs.iter();
     let given: f64 = inputs
         .filter_map(|&i| activations[i].quantization.as_ref().map(noise))
         .sum();

@@ -9,7 +9,7 @@ use onnxq_tensor::{DType, Dims, Tensor};
 use super::dequantize::{Encoding, saturated};
 use crate::{
     distance::Distance,
-    matching::{FloatPlace, Graphs, Layout, MatchedWeight, Matching, Parameters, Place, layouts},
+    matching::{FloatPlace, Graphs, Layout, MatchedWeight, Matching, Parameters, layouts},
 };
 
 /// How far a weight in codes is from its float twin.
@@ -39,30 +39,19 @@ pub struct WeightFigures {
 }
 
 /// Measures every matched weight; `None` for one whose values cannot be had.
-pub(super) fn measure(floats: &[&Model], matching: &Matching<'_>) -> Vec<Option<WeightFigures>> {
+pub(super) fn measure(
+    floats: &[&Model],
+    quantized: &Model,
+    matching: &Matching<'_>,
+) -> Vec<Option<WeightFigures>> {
     let computed = computed(floats, matching);
-    let quantized = constants_in_codes(matching);
-    let of = |w: &MatchedWeight| figures(matching, w, &computed, quantized.get(&w.codes)?);
-    matching.weights.iter().map(of).collect()
-}
-
-/// Codes that are computed from constants.
-fn constants_in_codes(matching: &Matching<'_>) -> HashMap<Place, Tensor> {
-    let mut found = HashMap::new();
-    for w in &matching.weights {
+    let of = |w: &MatchedWeight| {
         let graph = matching.quantized.graph(w.codes.graph);
-        let codes = graph.tensor(w.codes.value).cloned().or_else(|| {
-            // QuantizeLinear of a constant.
-            let source = graph.tensor(graph.operand(w.codes.value.node, 0)?)?;
-            let encoding = encoding(&matching.quantized, w.codes.graph, &w.parameters)?;
-            let zero_point = encoding.zero_point.as_ref().map(Tensor::dtype);
-            encoding.quantize(source, zero_point.unwrap_or(DType::U8))
-        });
-        if let Some(codes) = codes {
-            found.insert(w.codes, codes);
-        }
-    }
-    found
+        let constant = graph.tensor(w.codes.value).cloned();
+        let codes = constant.or_else(|| evaluate(quantized, graph, w.codes.value))?;
+        figures(matching, w, &computed, &codes)
+    };
+    matching.weights.iter().map(of).collect()
 }
 
 /// Float twins that the float model computes from constants.

@@ -75,7 +75,8 @@ pub enum Form {
     Dequantized,
     /// In codes.
     Codes(Parameters),
-    /// In sums of products of codes, or what they stand for, from which a bias may be missing.
+    /// In sums of products of codes, or what they stand for, from which a bias may be missing; in
+    /// what is clamped only when it is put in codes.
     Partial,
 }
 
@@ -134,6 +135,8 @@ struct Matcher<'m> {
     /// By graph, then by vertex of the quantized model.
     constant: Vec<Vec<bool>>,
     float_constant: Vec<Vec<Vec<bool>>>,
+    /// By float model, then by graph.
+    float_codes: Vec<Vec<Codes>>,
     twins: IndexMap<FloatPlace, Vec<(Place, Form)>>,
     unmatched: Vec<Place>,
 }
@@ -142,11 +145,10 @@ impl<'m> Matcher<'m> {
     fn new(floats: &[&'m Model], quantized: &'m Model) -> Matcher<'m> {
         let floats: Vec<Graphs<'m>> = floats.iter().map(|m| Graphs::new(m)).collect();
         let quantized = Graphs::new(quantized);
+        let codes = |graphs: &Graphs<'m>| graphs.iter().map(|(_, g)| Codes::of(g)).collect();
         Matcher {
-            codes: quantized
-                .iter()
-                .map(|(_, graph)| Codes::of(graph))
-                .collect(),
+            codes: codes(&quantized),
+            float_codes: floats.iter().map(codes).collect(),
             constant: quantized.constants(),
             float_constant: floats.iter().map(Graphs::constants).collect(),
             floats,
@@ -204,6 +206,10 @@ impl<'m> Matcher<'m> {
             }
             Form::Partial => self.derived(name, path),
         };
+        let form = match twin {
+            Some(twin) if form == Form::Float && self.lacks_clamp(graph, v, twin) => Form::Partial,
+            _ => form,
+        };
         match twin {
             Some(twin) => {
                 if form != Form::Partial {
@@ -214,6 +220,19 @@ impl<'m> Matcher<'m> {
             None if form == Form::Float || self.is_old(name, path) => {}
             None => self.unmatched.push(place),
         }
+    }
+
+    /// Whether a Relu or Clip gives the float tensor, and `v` something else: the clamp is left to
+    /// the codes that `v` is put in.
+    fn lacks_clamp(&self, graph: &Graph, v: ValueId, twin: FloatPlace) -> bool {
+        let op = |graph: &'_ Graph, v: ValueId| graph.op(v.node).map(|op| op.op_type.clone());
+        let float = self.floats[twin.model].graph(twin.place.graph);
+        let clamp = op(float, twin.place.value).filter(|op| op == "Relu" || op == "Clip");
+        clamp.is_some_and(|clamp| {
+            let users = graph.uses(v);
+            let quantized = |u: &onnxq_ir::Use| graph.is(u.node, "QuantizeLinear");
+            op(graph, v).is_none_or(|op| op != clamp) && users.iter().any(quantized)
+        })
     }
 
     /// What kind of tensor `v` is; `None` for what is of no interest, such as a computed scale.
@@ -294,6 +313,10 @@ impl<'m> Matcher<'m> {
 
     /// Whether a tensor of a float model is one of floats, or of a type not known.
     fn may_be_float(&self, model: usize, place: Place) -> bool {
+        let codes = &self.float_codes[model][place.graph];
+        if codes.parameters.contains_key(&place.value) || codes.sums.contains(&place.value) {
+            return false;
+        }
         let ty = self.floats[model].graph(place.graph).ty(place.value);
         match ty.map(|ty| ty.as_tensor()) {
             Some(Some(tensor)) => tensor.dtype.is_none_or(|dtype| dtype.is_float()),

@@ -46,14 +46,19 @@ pub(super) fn base<T>(name: &str, mut find: impl FnMut(&str) -> Option<T>) -> Op
 /// What `name` is with one suffix less.
 fn shorter(name: &str) -> impl Iterator<Item = &str> {
     let suffixes = SUFFIXES.iter().filter_map(|s| name.strip_suffix(s));
-    suffixes.chain(unnumbered(name)).filter(|s| !s.is_empty())
+    let numbers = unnumbered(name).into_iter().chain(without_digit(name));
+    suffixes.chain(numbers).filter(|s| !s.is_empty())
 }
 
 /// The name without the number that makes it unique: `_1`.
 fn unnumbered(name: &str) -> Option<&str> {
-    let (base, number) = name.rsplit_once('_')?;
-    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    digits.then_some(base)
+    let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    (base.len() < name.len()).then(|| base.strip_suffix('_'))?
+}
+
+/// The name without the digit that tells copies of a bias that was shared apart: `b0`.
+fn without_digit(name: &str) -> Option<&str> {
+    name.strip_suffix(|c: char| c.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -63,7 +68,7 @@ mod tests {
     #[test]
     fn derivations_are_undone_until_a_name_is_known() {
         let known = |name: &str| {
-            ["conv1_out", "W", "y_1"]
+            ["conv1_out", "W", "y_1", "b_0"]
                 .contains(&name)
                 .then(|| name.to_owned())
         };
@@ -77,6 +82,8 @@ mod tests {
             ("conv1_outquant_scaled_output_output_quantized", "conv1_out"),
             ("W_quantized_1", "W"),
             ("y_1_quantized", "y_1"),
+            ("W0_quantized", "W"),
+            ("b_00_quantized", "b_0"),
         ] {
             assert_eq!(base(name).as_deref(), Some(expected), "{name}");
         }
