@@ -184,15 +184,32 @@ fn interpreter(model: &Stages) -> Result<(), String> {
     Ok(())
 }
 
+/// The columns of a table.
+const COLUMNS: [&str; 5] = [
+    "float",
+    "preprocessed",
+    "dynamic",
+    "static",
+    "static, fused",
+];
+
 fn table(model: &Stages) -> Result<(), String> {
-    let stages = [model.float()?, model.preprocessed()?, model.quantized()?];
+    let stages = [
+        model.float()?,
+        model.preprocessed()?,
+        model.quantized()?,
+        model.static_qdq()?,
+        model.static_fused()?,
+    ];
     let mut text = String::new();
-    let mut row = |name: &str, cells: [String; 3]| {
-        let [a, b, c] = cells;
-        text.push_str(&format!("{name:<28}{a:>14}{b:>14}{c:>14}\n"));
+    let mut row = |name: &str, cells: [String; COLUMNS.len()]| {
+        text.push_str(&format!("{name:<28}"));
+        for cell in cells {
+            text.push_str(&format!("{cell:>14}"));
+        }
+        text.push('\n');
     };
-    let head = ["float", "preprocessed", "quantized"];
-    row("", head.map(str::to_owned));
+    row("", COLUMNS.map(str::to_owned));
     let bytes = |stage: &Stage| fs::metadata(&stage.path).map_or(0, |m| m.len());
     row("bytes", stages.map(|s| bytes(s).to_string()));
     row(
@@ -201,29 +218,31 @@ fn table(model: &Stages) -> Result<(), String> {
     );
     let counts = stages.map(|s| operators(&s.model));
     let total = |c: &IndexMap<String, usize>| c.values().sum::<usize>().to_string();
-    row("nodes", [0, 1, 2].map(|i| total(&counts[i])));
+    row("nodes", counts.each_ref().map(total));
     let mut names: Vec<&String> = counts.iter().flat_map(|c| c.keys()).collect();
     names.sort();
     names.dedup();
     for name in names {
-        let count = |i: usize| counts[i].get(name).map_or("-".to_owned(), usize::to_string);
-        row(&format!("  {name}"), [0, 1, 2].map(count));
+        let count =
+            |c: &IndexMap<String, usize>| c.get(name).map_or("-".to_owned(), usize::to_string);
+        row(&format!("  {name}"), counts.each_ref().map(count));
     }
     if let Some(io) = model.io()? {
-        let outputs = run(stages[2], &io.inputs)?;
-        text.push_str("\nsignal to noise after quantization\n");
         let recorded = recorded(&model.name);
-        for (name, expected) in &io.outputs {
-            let level = outputs
-                .get(name)
-                .and_then(|got| compare(expected, got).ok());
-            let level = level.map_or(f64::NEG_INFINITY, |metrics| metrics.sqnr_db);
-            // Figures are machine dependent in the last bits of floats.
-            let level = match recorded.get(name) {
-                Some(&known) if (known - level).abs() < MARGIN => known,
-                _ => level,
-            };
-            text.push_str(&format!("  {name}: {}\n", decibels(level)));
+        for (form, stage) in COLUMNS.iter().zip(stages).skip(2) {
+            text.push_str(&format!("\nsignal to noise, {form}\n"));
+            let outputs = run(stage, &io.inputs)?;
+            for (name, expected) in &io.outputs {
+                let got = outputs.get(name);
+                let metrics = got.and_then(|got| compare(expected, got).ok());
+                let level = metrics.map_or(f64::NEG_INFINITY, |metrics| metrics.sqnr_db);
+                // Figures are machine dependent in the last bits of floats.
+                let level = match recorded.get(&(form.to_string(), name.clone())) {
+                    Some(&known) if (known - level).abs() < MARGIN => known,
+                    _ => level,
+                };
+                text.push_str(&format!("  {name}: {}\n", decibels(level)));
+            }
         }
     }
     snapshot(&model.name, &text)
@@ -236,15 +255,22 @@ fn decibels(level: f64) -> String {
     }
 }
 
-/// The noise of each output in the snapshot of a model.
-fn recorded(model: &str) -> IndexMap<String, f64> {
+/// The noise in the snapshot of a model, by column and output.
+fn recorded(model: &str) -> IndexMap<(String, String), f64> {
     let path = workspace_dir().join(format!("snapshots/models/{model}.snap"));
     let text = fs::read_to_string(path).unwrap_or_default();
-    let figure = |line: &str| {
-        let (name, level) = line.strip_suffix(" dB")?.rsplit_once(": ")?;
-        Some((name.trim().to_owned(), level.parse().ok()?))
-    };
-    text.lines().filter_map(figure).collect()
+    let mut form = "";
+    let mut figures = IndexMap::new();
+    for line in text.lines() {
+        form = line.strip_prefix("signal to noise, ").unwrap_or(form);
+        let figure = line.strip_suffix(" dB").and_then(|l| l.rsplit_once(": "));
+        if let Some((name, level)) = figure
+            && let Ok(level) = level.parse()
+        {
+            figures.insert((form.to_owned(), name.trim().to_owned()), level);
+        }
+    }
+    figures
 }
 
 fn operators(model: &Model) -> IndexMap<String, usize> {
