@@ -34,17 +34,17 @@ impl Affine {
 /// Where the input or output channels lie in a weight seen as `[outer, width, inner]`: element
 /// `[a, b, _]` belongs to channel `a / (outer / groups) * width + b`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// At least one, and a multiple of `groups`.
-    pub(super) outer: usize,
-    pub(super) groups: usize,
-    pub(super) width: usize,
-    pub(super) inner: usize,
+    pub(crate) outer: usize,
+    pub(crate) groups: usize,
+    pub(crate) width: usize,
+    pub(crate) inner: usize,
 }
 
 impl Layout {
     /// The number of channels.
-    pub(super) fn channels(&self) -> usize {
+    pub(crate) fn channels(&self) -> usize {
         self.groups * self.width
     }
 
@@ -56,7 +56,7 @@ impl Layout {
 }
 
 /// The weight with each channel multiplied by its scale.
-pub(super) fn scaled(weight: &Tensor, layout: Layout, scale: &[f64]) -> Option<Tensor> {
+pub(crate) fn scaled(weight: &Tensor, layout: Layout, scale: &[f64]) -> Option<Tensor> {
     debug_assert_eq!(scale.len(), layout.channels());
     match weight.dtype() {
         DType::F32 => scaled_as::<f32>(weight, layout, scale),
@@ -85,7 +85,7 @@ pub(super) fn weighted_sums(
 }
 
 /// The vector of these numbers, rounded to `dtype`.
-pub(super) fn vector(dtype: DType, values: &[f64]) -> Option<Tensor> {
+pub(crate) fn vector(dtype: DType, values: &[f64]) -> Option<Tensor> {
     fn of<T: Real>(values: &[f64]) -> Option<Tensor> {
         let rounded: Vec<T> = values.iter().map(|&v| T::round(v)).collect();
         all_finite(&rounded).then(|| Tensor::vector(rounded))

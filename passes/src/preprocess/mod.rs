@@ -1,7 +1,7 @@
 //! Passes that make a model plain and small without changing what it computes.
 
 mod batch_norm;
-mod channels;
+pub(crate) mod channels;
 pub(crate) mod constants_to_initializers;
 pub(crate) mod eliminate_common_subexpressions;
 pub(crate) mod eliminate_identities;

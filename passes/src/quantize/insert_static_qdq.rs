@@ -20,10 +20,10 @@
 //! Does nothing in dynamic mode. Raises the opset where Q/DQ need it: to 12, 13 for scales by
 //! channel, 19 for scales that are not `float`, 21 for 4 and 16 bits and for blocks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
-use onnxq_ir::{Graph, Model, Op, ValueId};
+use onnxq_ir::{Graph, Model, NodeId, Op, ValueId};
 use onnxq_ops::infer;
 use onnxq_pass::{Error, Options, Pass, PassContext, PassError, PassInfo, describe};
 use onnxq_quant::{Granularity, Ranges};
@@ -40,6 +40,7 @@ use super::{
         parameters::{self, Parameters},
         ranges::{self, RangeOf},
         settings::{STATIC_OPTIONS, StaticSettings},
+        smooth,
         warnings::{self, Figures, WideInput},
         weights::{Codes, Jobs, make_room},
         write::{self, Plan, Written},
@@ -97,7 +98,18 @@ impl Pass for InsertStaticQdq {
         if require::opset(model, cx, work.least_opset())? {
             work = Work::new(model, settings);
         }
-        let known = known(model, &work, &source, cx)?;
+        let smoothed = match settings.smooth_alpha {
+            Some(alpha) => {
+                let marks: Vec<&Marks> = work.graphs.iter().map(|g| &g.marks).collect();
+                let smoothed = smooth::smooth(model, settings, alpha, &marks, &source, cx)?;
+                infer::annotate(model);
+                work = Work::with(model, settings, smoothed.scalings);
+                smoothed.table.map(RangeSource::Table)
+            }
+            None => None,
+        };
+        let source = smoothed.as_ref().unwrap_or(&source);
+        let known = known(model, &work, source, cx)?;
         work.settle(model, &known, cx)?;
         let written = work.write(model, cx)?;
         if written.activations + written.weights > 0 {
@@ -154,6 +166,11 @@ struct GraphWork {
 
 impl<'a> Work<'a> {
     fn new(model: &Model, settings: &'a StaticSettings) -> Work<'a> {
+        Work::with(model, settings, Vec::new())
+    }
+
+    /// With nodes that stay float, graph by graph.
+    fn with(model: &Model, settings: &'a StaticSettings, left: Vec<HashSet<NodeId>>) -> Work<'a> {
         let opset = model.opset("").unwrap_or(1);
         let mut work = Work {
             settings,
@@ -161,8 +178,12 @@ impl<'a> Work<'a> {
             graphs: Vec::new(),
         };
         let mut graphs = Vec::new();
+        let mut left = left.into_iter();
         work.for_each_graph(model, |graph| {
-            let constraints = Constraints::default();
+            let constraints = Constraints {
+                left: left.next().unwrap_or_default(),
+                ..Constraints::default()
+            };
             let marks = marks::mark(graph, settings, opset, &constraints);
             graphs.push(GraphWork {
                 constraints,
@@ -437,7 +458,7 @@ fn channels(graph: &Graph, bias: &marks::Bias, jobs: &Jobs, job: usize) -> Optio
 }
 
 fn rows(graph: &Graph, marks: &Marks, constraints: &Constraints) -> Vec<Row> {
-    let row = |(&n, &takes_part): (&onnxq_ir::NodeId, &bool)| Row {
+    let row = |(&n, &takes_part): (&NodeId, &bool)| Row {
         graph: graph.name.clone(),
         node: describe(graph, n).to_string(),
         op: graph.op(n).map_or_else(String::new, Op::qualified),

@@ -44,6 +44,8 @@ pub(in crate::quantize) struct StaticSettings {
     pub(in crate::quantize) dedicated: bool,
     pub(in crate::quantize) qdq_weights: bool,
     pub(in crate::quantize) contrib: bool,
+    /// How much of the unevenness of channels weights take over, where they do.
+    pub(in crate::quantize) smooth_alpha: Option<f64>,
     pub(in crate::quantize) overrides: Overrides,
     pub(in crate::quantize) calibration: CalibrationSpec,
     /// Do as the tool of ONNX Runtime does.
@@ -181,8 +183,18 @@ pub(in crate::quantize) const STATIC_OPTIONS: &[OptionInfo] = &[
         "none",
         "static: a JSON file of types and parameters by tensor",
     ),
-    option("smooth-quant", Bool, "false", "not in this version"),
-    option("smooth-quant-alpha", Float, "0.5", "not in this version"),
+    option(
+        "smooth-quant",
+        Bool,
+        "false",
+        "static: scale channels of activations down and rows of weights up before (SmoothQuant)",
+    ),
+    option(
+        "smooth-quant-alpha",
+        Float,
+        "0.5",
+        "static: from 0, which evens out weights, to 1, which evens out activations",
+    ),
 ];
 
 /// Keys that only static quantization has.
@@ -205,19 +217,13 @@ const STATIC_ONLY: &[&str] = &[
     "activation-restricted-asymmetric",
     "disable-weight-adjust-for-int32-bias",
     "calibration-method",
+    "smooth-quant",
+    "smooth-quant-alpha",
 ];
-
-/// Keys that are promised and missing.
-const MISSING: &[&str] = &["smooth-quant", "smooth-quant-alpha"];
 
 impl StaticSettings {
     /// Reads the options.
     pub(in crate::quantize) fn take(opts: &mut Options) -> Result<StaticSettings, Error> {
-        opts.take("smooth-quant", false)?;
-        opts.take("smooth-quant-alpha", 0.5)?;
-        if let Some(key) = MISSING.iter().find(|key| opts.is_given(key)) {
-            return Err(opts.invalid(key, format!("no `{key}`: it is not in this version")));
-        }
         let weight_type = take_qtype(opts, "weight-type")?.unwrap_or(QuantType::Int8);
         let default = match weight_type {
             QuantType::UInt8 => QuantType::UInt8,
@@ -235,6 +241,11 @@ impl StaticSettings {
         let block_size = opts.take::<Option<usize>>("block-size", None)?;
         if block_size == Some(0) {
             return Err(opts.invalid("block-size", "a number of at least 1"));
+        }
+        let smooth = opts.take("smooth-quant", false)?;
+        let alpha = opts.take("smooth-quant-alpha", 0.5)?;
+        if !(0.0..=1.0).contains(&alpha) {
+            return Err(opts.invalid("smooth-quant-alpha", "a number from 0 to 1"));
         }
         let compat = opts.take("compat", false)?;
         let subgraphs = opts.take::<Option<bool>>("subgraphs", None)?;
@@ -271,6 +282,7 @@ impl StaticSettings {
             dedicated: opts.take("dedicated-qdq", false)?,
             qdq_weights: opts.take("qdq-weights", false)?,
             contrib: opts.take("contrib-ops", false)?,
+            smooth_alpha: smooth.then_some(alpha),
             overrides: Overrides::take(opts)?,
             calibration: calibration(opts, activation_type, compat)?,
             compat,
@@ -329,6 +341,7 @@ impl Default for StaticSettings {
             dedicated: false,
             qdq_weights: false,
             contrib: false,
+            smooth_alpha: None,
             overrides: Overrides::default(),
             calibration: CalibrationSpec::MINMAX,
             compat: false,
