@@ -2,8 +2,8 @@
 //! channels out, [`rules`] say what is done with an operator, [`marks`] which tensors are quantized
 //! (with a [`marker`], from [`facts`] about the graph), [`ranges`] which of them need a range,
 //! [`parameters`] what follows from it, [`weights`] what becomes of constants, [`write`] puts it all
-//! into the graph, [`biases`] at the scales that came out; [`warnings`] and [`masks`] say what a user
-//! should know.
+//! into the graph, [`biases`] at the scales that came out; [`work`] goes through all of it, [`warnings`]
+//! and [`masks`] say what a user should know.
 
 pub(super) mod biases;
 pub(super) mod facts;
@@ -18,4 +18,5 @@ pub(super) mod settings;
 pub(super) mod smooth;
 pub(super) mod warnings;
 pub(super) mod weights;
+pub(super) mod work;
 pub(super) mod write;
