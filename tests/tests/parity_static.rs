@@ -26,6 +26,9 @@ use serde_json::{Value, json};
 /// Models of more bytes are compared in fewer configurations.
 const LARGE: u64 = 5_000_000;
 
+/// And models of more bytes than this are not with asymmetric weights, which few ask for.
+const SMALL: u64 = 300_000;
+
 /// Asks for every configuration of every model.
 const ALL: &str = "ONNXQ_ALL_CONFIGURATIONS";
 
@@ -192,7 +195,9 @@ fn main() -> ExitCode {
         let size = fs::metadata(&model.path).map_or(0, |m| m.len());
         for configuration in Configuration::all() {
             // Asked for, they run; else they are listed as ignored.
-            let skipped = size > LARGE && !configuration.is_common() && !all;
+            let large = size > LARGE && !configuration.is_common();
+            let rare = size > SMALL && configuration.symmetry == Symmetry::None;
+            let skipped = (large || rare) && !all;
             let model = Arc::clone(&model);
             let name = format!("{}/{configuration}", model.name);
             let test = move || parity(&model, &configuration).map_err(Failed::from);
