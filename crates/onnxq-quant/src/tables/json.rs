@@ -1,7 +1,8 @@
 //! `RANGES.json`: ranges, and what is needed to merge them with others.
 //!
-//! One object that two programs read: `ranges` is ours, by name `[lo, hi]` or
-//! `{"axis", "lo", "hi"}`; `data`, `calibration_method` and `smooth_quant` are what
+//! One object that two programs read. Ours are `ranges`, by name `[lo, hi]`, and, for tensors of
+//! which more is known, `channels`, by name `{"axis", "lo", "hi"}`, which `ranges` may hold as
+//! well; `data`, `calibration_method` and `smooth_quant` are what
 //! `onnxruntime.quantization` 1.31 reads as its calibration cache. Read as well: that program's
 //! own cache, and the plain `{tensor: [lo, hi]}`.
 
@@ -37,7 +38,9 @@ struct Written<'a> {
     samples: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spec: Option<CalibrationSpec>,
-    ranges: OurRanges<'a>,
+    ranges: Wholes<'a>,
+    #[serde(skip_serializing_if = "Channels::is_empty")]
+    channels: Channels<'a>,
     #[serde(rename = "CLS")]
     class: &'static str,
     calibration_method: Tagged,
@@ -54,33 +57,47 @@ struct Tagged {
     value: &'static str,
 }
 
-struct OurRanges<'a>(&'a Ranges);
+struct Wholes<'a>(&'a Ranges);
 
-impl Serialize for OurRanges<'_> {
+impl Serialize for Wholes<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        let whole = |range: &TensorRange| {
+            let range = range.whole();
+            [range.lo, range.hi]
+        };
+        to.collect_map(self.0.iter().map(|(name, range)| (name, whole(range))))
+    }
+}
+
+struct Channels<'a>(&'a Ranges);
+
+impl<'a> Channels<'a> {
+    fn iter(&self) -> impl Iterator<Item = (&'a str, i64, &'a [ValueRange])> {
+        self.0.iter().filter_map(|(name, range)| match range {
+            TensorRange::Channels { axis, ranges } => Some((name, *axis, &**ranges)),
+            TensorRange::Tensor(_) => None,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+}
+
+impl Serialize for Channels<'_> {
     fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        #[serde(untagged)]
-        enum Entry {
-            Tensor([f32; 2]),
-            Channels {
-                axis: i64,
-                lo: Vec<f32>,
-                hi: Vec<f32>,
-            },
+        struct Entry {
+            axis: i64,
+            lo: Vec<f32>,
+            hi: Vec<f32>,
         }
-        let mut map = to.serialize_map(Some(self.0.len()))?;
-        for (name, range) in self.0.iter() {
-            let entry = match range {
-                TensorRange::Tensor(r) => Entry::Tensor([r.lo, r.hi]),
-                TensorRange::Channels { axis, ranges } => Entry::Channels {
-                    axis: *axis,
-                    lo: ranges.iter().map(|r| r.lo).collect(),
-                    hi: ranges.iter().map(|r| r.hi).collect(),
-                },
-            };
-            map.serialize_entry(name, &entry)?;
-        }
-        map.end()
+        let entry = |(name, axis, ranges): (_, _, &[ValueRange])| {
+            let lo = ranges.iter().map(|r| r.lo).collect();
+            let hi = ranges.iter().map(|r| r.hi).collect();
+            (name, Entry { axis, lo, hi })
+        };
+        to.collect_map(self.iter().map(entry))
     }
 }
 
@@ -165,7 +182,8 @@ impl RangeTable {
             model: self.model.as_deref(),
             samples: self.samples,
             spec: self.spec,
-            ranges: OurRanges(&self.ranges),
+            ranges: Wholes(&self.ranges),
+            channels: Channels(&self.ranges),
             class: "TensorsData",
             calibration_method: Tagged {
                 class: "CalibrationMethod",
@@ -199,6 +217,11 @@ impl RangeTable {
             && (theirs || our_range(&object["ranges"]).is_none())
         {
             table.ranges = each(ranges, our_range)?;
+            if let Some(Value::Object(channels)) = object.get("channels") {
+                for (name, range) in each(channels, our_range)?.iter() {
+                    table.ranges.insert(name, range.clone());
+                }
+            }
             table.model = part(&mut object, "model")?;
             table.samples = part(&mut object, "samples")?;
             table.spec = part(&mut object, "spec")?;

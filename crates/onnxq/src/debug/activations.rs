@@ -8,7 +8,7 @@ use onnxq_tensor::{DType, Tensor};
 
 use super::{
     DebugError,
-    dequantize::{Encoding, ends, saturated},
+    dequantize::{Encoding, ends},
     weights::{encode, extremes},
 };
 use crate::{
@@ -39,7 +39,7 @@ pub struct ActivationFigures {
     pub dtype: Option<DType>,
     /// How many codes there were.
     pub codes: u64,
-    /// How many of them were at an end of their type.
+    /// How many of them were at an end of their type, and not 0.
     pub saturated: u64,
 }
 
@@ -359,7 +359,7 @@ impl<'a> Meter<'a> {
                 }
                 figures.dtype = Some(tensor.dtype());
                 figures.codes += tensor.len() as u64;
-                figures.saturated += saturated(tensor);
+                figures.saturated += encoding.saturated(tensor);
                 let range = ends(tensor.dtype()).and_then(|_| encoding.range(tensor.dtype()));
                 figures.representable = union(figures.representable, range);
             }

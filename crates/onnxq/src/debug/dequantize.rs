@@ -72,6 +72,29 @@ impl Encoding {
         }
         range
     }
+
+    /// How many codes are at an end of their type. The code of 0 is none of them: what Relu gives
+    /// stands at the lower end, and is what it should be.
+    pub(super) fn saturated(&self, codes: &Tensor) -> u64 {
+        let Some((low, high)) = ends(codes.dtype()) else {
+            return 0;
+        };
+        let zero = match &self.zero_point {
+            Some(t) => t.to_i64s().ok().and_then(|z| z.first().copied()),
+            None => Some(0),
+        };
+        let is_end = |c: i64| (c == low || c == high) && Some(c) != zero;
+        let bytes = codes.bytes();
+        let count = match codes.dtype() {
+            DType::U8 => bytes.iter().filter(|&&b| is_end(b.into())).count(),
+            DType::I8 => bytes.iter().filter(|&&b| is_end((b as i8).into())).count(),
+            _ => match codes.to_i64s() {
+                Ok(codes) => codes.iter().filter(|&&c| is_end(c)).count(),
+                Err(_) => 0,
+            },
+        };
+        count as u64
+    }
 }
 
 /// The ends of an integer type of codes.
@@ -85,23 +108,6 @@ pub(super) fn ends(dtype: DType) -> Option<(i64, i64)> {
     } else {
         (0, (1 << bits) - 1)
     })
-}
-
-/// How many codes are at an end of their type.
-pub(super) fn saturated(codes: &Tensor) -> u64 {
-    let Some((low, high)) = ends(codes.dtype()) else {
-        return 0;
-    };
-    let bytes = codes.bytes();
-    let count = match codes.dtype() {
-        DType::U8 => bytes.iter().filter(|&&b| b == 0 || b == u8::MAX).count(),
-        DType::I8 => bytes.iter().filter(|&&b| b == 0x80 || b == 0x7f).count(),
-        _ => match codes.to_i64s() {
-            Ok(codes) => codes.iter().filter(|&&c| c == low || c == high).count(),
-            Err(_) => 0,
-        },
-    };
-    count as u64
 }
 
 #[cfg(test)]
@@ -119,7 +125,12 @@ mod tests {
         let values = Tensor::vector(vec![-10.0f32, 0.0, 1.2, 500.0]);
         let codes = encoding.quantize(&values, DType::U8).unwrap();
         assert_eq!(codes.to_i64s().unwrap(), [0, 10, 12, 255]);
-        assert_eq!(saturated(&codes), 2);
+        assert_eq!(encoding.saturated(&codes), 2);
+        let of_relu = Encoding {
+            zero_point: Some(Tensor::scalar(0u8)),
+            ..encoding.clone()
+        };
+        assert_eq!(of_relu.saturated(&codes), 1);
         let back = encoding.dequantize(&codes).unwrap();
         assert_eq!(*back.as_slice::<f32>().unwrap(), [-5.0, 0.0, 1.0, 122.5]);
         assert_eq!(encoding.range(DType::U8), Some((-5.0, 122.5)));

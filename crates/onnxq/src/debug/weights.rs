@@ -6,7 +6,7 @@ use onnxq_ir::{Graph, Model, NodeId, ValueId};
 use onnxq_ops::{Value, interpret::Interpreter};
 use onnxq_tensor::{DType, Dims, Tensor};
 
-use super::dequantize::{Encoding, saturated};
+use super::dequantize::Encoding;
 use crate::{
     distance::Distance,
     matching::{FloatPlace, Graphs, Layout, MatchedWeight, Matching, Parameters, layouts},
@@ -32,7 +32,7 @@ pub struct WeightFigures {
     pub scales: usize,
     /// How many different codes occur; `None` for types of more than 8 bits.
     pub codes_used: Option<usize>,
-    /// How many codes are at an end of their type.
+    /// How many codes are at an end of their type, and not 0.
     pub saturated: u64,
     /// The output channel that is farthest from its float twin, and its signal to noise in dB.
     pub worst_channel: Option<(usize, f64)>,
@@ -191,7 +191,7 @@ fn figures(
                     representable: encoding.range(codes.dtype()),
                     scales: encoding.scale.len(),
                     codes_used: codes_used(codes),
-                    saturated: saturated(codes),
+                    saturated: encoding.saturated(codes),
                     worst_channel: axis.and_then(|axis| worst_channel(&twin, &values, axis)),
                 });
             }
