@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The widest step between codes that Softmax is given: rounding changes weights by 28 % then.
-/// Scores of attention without a mask have steps below 0.4 on the models measured.
+/// The scores of MiniLM's attention, without the mask, have steps below 0.4.
 const WIDEST_STEP: f64 = 0.5;
 
 /// An input of Softmax that codes make nothing of.
