@@ -1,0 +1,303 @@
+//! What becomes of the sums of a product: bytes or floats, with bias, residual and clamp.
+//!
+//! The arithmetic is that of the specification of the integer operators, in `f32`, step by step:
+//!
+//! ```text
+//! sum = Σ a·b + offset[n] - Σa · zero[n]                          (i32, wrapping)
+//! y   = clamp(rne(f32(sum) · scale[n]) + zero_point)              (bytes)
+//! y   = f32(sum) · scale[n] + bias[n], activated                  (floats)
+//! ```
+
+use crate::{pack::COLUMNS, tiers::tiers};
+
+/// How sums become results.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<'a> {
+    /// Added to the sums, by column: the bias, and what the zero points of the left operand takes
+    /// (`-zero · Σb`).
+    pub offset: &'a [i32],
+    /// Zero points of the packed weights, by column; empty where all are 0.
+    pub zero: &'a [i32],
+}
+
+/// A function of one float, at the end of a product.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub enum Activation {
+    /// None.
+    #[default]
+    Identity,
+    /// Between two bounds.
+    Clamp(f32, f32),
+    /// Gelu by the error function.
+    Gelu,
+    /// Gelu by tanh.
+    GeluTanh,
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+/// Sums to bytes: `clamp(rne(f32(sum) · scale[n]) + zero, low, high)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Requantize<'a> {
+    /// By column.
+    pub scale: &'a [f32],
+    /// The zero point of the result.
+    pub zero: i32,
+    /// Bounds of the result: those of its type, or tighter. As integers, `-128..=127` for `i8`,
+    /// `0..=255` for `u8`.
+    pub bounds: [i32; 2],
+    /// Another tensor to add, which makes the above an intermediate result.
+    pub residual: Option<Residual<'a>>,
+}
+
+/// A quantized sum: `clamp(rne((f32(q - zero) · scale + f32(r - other_zero) · other_scale) / sum_scale) + sum_zero)`,
+/// where `q` is the requantized product and `r` the other tensor at the same place.
+#[derive(Clone, Copy, Debug)]
+pub struct Residual<'a> {
+    /// The other tensor, in the places of the result.
+    pub data: &'a [u8],
+    /// Whether it is `i8`.
+    pub signed: bool,
+    /// Scales of the product, of the other tensor, and of the sum.
+    pub scales: [f32; 3],
+    /// Zero points of the other tensor and of the sum.
+    pub zeros: [i32; 2],
+    /// Bounds of the sum.
+    pub bounds: [i32; 2],
+}
+
+/// Where the results go: row by row at a stride that [`Product`](crate::Product) names.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// The sums as they are.
+    Sums(&'a mut [i32]),
+    /// `u8` or `i8`.
+    Bytes(&'a mut [u8], Requantize<'a>),
+    /// `f32(sum) · scale[n] + bias[n]`, activated. The bias may be empty.
+    Floats {
+        /// The results.
+        y: &'a mut [f32],
+        /// By column.
+        scale: &'a [f32],
+        /// By column, or empty.
+        bias: &'a [f32],
+        /// Applied last but for `other`.
+        activation: Activation,
+    },
+}
+
+/// Rounds to the nearest integer, ties to even, for `|x| < 2^22`.
+#[inline(always)]
+pub(crate) fn round(x: f32) -> i32 {
+    // At this size the spacing of floats is 1: the addition rounds.
+    const SHIFT: f32 = 12_582_912.0;
+    (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
+}
+
+/// `clamp(rne(x) + zero)`. The bounds are integers, so that clamping first changes nothing; a NaN
+/// becomes the lower bound.
+#[inline(always)]
+pub(crate) fn quantized(x: f32, zero: i32, bounds: [i32; 2]) -> i32 {
+    let (low, high) = ((bounds[0] - zero) as f32, (bounds[1] - zero) as f32);
+    let x = if x > low { x } else { low };
+    let x = if x < high { x } else { high };
+    round(x) + zero
+}
+
+/// One block of 16 columns: `columns` of them wanted, the first being column `first`.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
+
+/// `rows` are where the result rows begin (`usize::MAX` for rows that nobody wants), `sums` has 16
+/// columns for each of them, and `row_sums` one number.
+pub(crate) fn finish(
+    cpu: crate::Cpu,
+    sums: &[i32],
+    rows: &[usize],
+    row_sums: &[i32],
+    columns: Columns,
+    epilogue: &Epilogue<'_>,
+    output: &mut Output<'_>,
+) {
+    let range = columns.first..columns.first + columns.count;
+    let mut offset = [0; COLUMNS];
+    offset[..columns.count].copy_from_slice(&epilogue.offset[range.clone()]);
+    let mut zero = [0; COLUMNS];
+    let zeros = !epilogue.zero.is_empty();
+    if zeros {
+        zero[..columns.count].copy_from_slice(&epilogue.zero[range.clone()]);
+    }
+    let mut scales = [0.0; COLUMNS];
+    match output {
+        Output::Sums(y) => to_sums(cpu, sums, rows, row_sums, columns, &offset, &zero, y),
+        Output::Bytes(y, to) => {
+            scales[..columns.count].copy_from_slice(&to.scale[range]);
+            match &to.residual {
+                None if columns.count == COLUMNS && !zeros => {
+                    to_bytes_whole(
+                        cpu,
+                        sums,
+                        rows,
+                        columns.first,
+                        &offset,
+                        &scales,
+                        to.zero,
+                        to.bounds,
+                        y,
+                    );
+                }
+                None => to_bytes(
+                    cpu, sums, rows, row_sums, columns, &offset, &zero, &scales, to, y,
+                ),
+                Some(residual) => to_residual(
+                    cpu, sums, rows, row_sums, columns, &offset, &zero, &scales, to, residual, y,
+                ),
+            }
+        }
+        Output::Floats {
+            y,
+            scale,
+            bias,
+            activation,
+        } => {
+            scales[..columns.count].copy_from_slice(&scale[range.clone()]);
+            let mut biases = [0.0; COLUMNS];
+            if !bias.is_empty() {
+                biases[..columns.count].copy_from_slice(&bias[range]);
+            }
+            let biases = (!bias.is_empty()).then_some(&biases);
+            to_floats(
+                cpu,
+                sums,
+                rows,
+                row_sums,
+                columns,
+                &offset,
+                &zero,
+                &scales,
+                biases,
+                *activation,
+                y,
+            );
+        }
+    }
+}
+
+/// The sum of one place, with what zero points take from it.
+#[inline(always)]
+fn corrected(sum: i32, offset: i32, row_sum: i32, zero: i32) -> i32 {
+    sum.wrapping_add(offset)
+        .wrapping_sub(row_sum.wrapping_mul(zero))
+}
+
+tiers! {
+    fn to_sums(
+        sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
+        offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], y: &mut [i32],
+    ) {
+        for ((sums, &row), &row_sum) in sums.chunks_exact(COLUMNS).zip(rows).zip(row_sums) {
+            if row == usize::MAX {
+                continue;
+            }
+            let y = &mut y[row + columns.first..][..columns.count];
+            for (j, y) in y.iter_mut().enumerate() {
+                *y = corrected(sums[j], offset[j], row_sum, zero[j]);
+            }
+        }
+    }
+
+    /// The case that matters: all 16 columns, no zero points of weights.
+    fn to_bytes_whole(
+        sums: &[i32], rows: &[usize], first: usize, offset: &[i32; COLUMNS],
+        scales: &[f32; COLUMNS], zero: i32, bounds: [i32; 2], y: &mut [u8],
+    ) {
+        for (sums, &row) in sums.chunks_exact(COLUMNS).zip(rows) {
+            if row == usize::MAX {
+                continue;
+            }
+            let y = &mut y[row + first..][..COLUMNS];
+            for j in 0..COLUMNS {
+                let sum = sums[j].wrapping_add(offset[j]);
+                y[j] = quantized(sum as f32 * scales[j], zero, bounds) as u8;
+            }
+        }
+    }
+
+    fn to_bytes(
+        sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
+        offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], scales: &[f32; COLUMNS],
+        to: &Requantize<'_>, y: &mut [u8],
+    ) {
+        for ((sums, &row), &row_sum) in sums.chunks_exact(COLUMNS).zip(rows).zip(row_sums) {
+            if row == usize::MAX {
+                continue;
+            }
+            let y = &mut y[row + columns.first..][..columns.count];
+            for (j, y) in y.iter_mut().enumerate() {
+                let sum = corrected(sums[j], offset[j], row_sum, zero[j]);
+                *y = quantized(sum as f32 * scales[j], to.zero, to.bounds) as u8;
+            }
+        }
+    }
+
+    fn to_residual(
+        sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
+        offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], scales: &[f32; COLUMNS],
+        to: &Requantize<'_>, residual: &Residual<'_>, y: &mut [u8],
+    ) {
+        let [scale, other_scale, sum_scale] = residual.scales;
+        let [other_zero, sum_zero] = residual.zeros;
+        for ((sums, &row), &row_sum) in sums.chunks_exact(COLUMNS).zip(rows).zip(row_sums) {
+            if row == usize::MAX {
+                continue;
+            }
+            let other = &residual.data[row + columns.first..][..columns.count];
+            let y = &mut y[row + columns.first..][..columns.count];
+            for (j, (y, &other)) in y.iter_mut().zip(other).enumerate() {
+                let sum = corrected(sums[j], offset[j], row_sum, zero[j]);
+                let q = quantized(sum as f32 * scales[j], to.zero, to.bounds);
+                let other = match residual.signed {
+                    true => i32::from(other as i8),
+                    false => i32::from(other),
+                };
+                let sum = (q - to.zero) as f32 * scale + (other - other_zero) as f32 * other_scale;
+                *y = quantized(sum / sum_scale, sum_zero, residual.bounds) as u8;
+            }
+        }
+    }
+
+    fn to_floats(
+        sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
+        offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], scales: &[f32; COLUMNS],
+        bias: Option<&[f32; COLUMNS]>, activation: Activation, y: &mut [f32],
+    ) {
+        for ((sums, &row), &row_sum) in sums.chunks_exact(COLUMNS).zip(rows).zip(row_sums) {
+            if row == usize::MAX {
+                continue;
+            }
+            let mut values = [0.0; COLUMNS];
+            for j in 0..COLUMNS {
+                values[j] = corrected(sums[j], offset[j], row_sum, zero[j]) as f32 * scales[j];
+            }
+            if let Some(bias) = bias {
+                for j in 0..COLUMNS {
+                    values[j] += bias[j];
+                }
+            }
+            if let Activation::Clamp(low, high) = activation {
+                for v in &mut values {
+                    *v = if *v > low { *v } else { low };
+                    *v = if *v < high { *v } else { high };
+                }
+            }
+            y[row + columns.first..][..columns.count].copy_from_slice(&values[..columns.count]);
+        }
+    }
+}

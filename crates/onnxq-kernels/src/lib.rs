@@ -1,0 +1,31 @@
+//! INT8 kernels, and the few float ones that an INT8 model needs.
+//!
+//! Everything works on slices that the caller has allocated, scratch memory included: the crate is
+//! `no_std`, allocates nothing and depends on nothing, so that generated code can carry it along.
+//!
+//! - [`Cpu`] is the tier of instructions to use, and the proof that the processor has it.
+//! - [`Product`] multiplies bytes by packed weights ([`pack`]): matrix products and convolutions,
+//!   with an [`Epilogue`] that makes bytes or floats of the sums before they leave the cache.
+//!   Tiles for each tier ([`tile`](crate::product)) do the dot products.
+//! - All else is loops in plain Rust, compiled once for each tier.
+//!
+//! *Invariants*: the portable body of a kernel defines its result, and every tier is equal to it
+//! bit for bit. No input makes a safe function read or write outside of its slices; sizes that do
+//! not fit together panic in the first lines, before anything is written.
+
+#![no_std]
+#![forbid(clippy::std_instead_of_core)]
+
+mod epilogue;
+mod isa;
+mod memory;
+mod pack;
+mod product;
+mod tiers;
+mod tile;
+
+pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual};
+pub use isa::{Cpu, Isa, UnknownIsa};
+pub use memory::{Line, bytes_mut};
+pub use pack::{Packed, Weights, pack, packed_len};
+pub use product::{Geometry, Left, Product, scratch_lines};

@@ -1,0 +1,400 @@
+//! [`Product`]: bytes times packed weights, for matrix products and convolutions alike.
+//!
+//! The left operand is rows of bytes in memory, as its producer left them; nothing is gathered. A
+//! row is one or more *segments* of contiguous bytes: a matrix product has one, a convolution over
+//! a channels-last tensor one for each row of its window (or for each position of it, where they
+//! are dilated). Rows lie in *runs* at a regular stride: a matrix is one run, an image one for
+//! each row of its result.
+//!
+//! Rows are taken by groups of 16. Where runs are a whole number of rows apart, as those of a
+//! convolution with stride 1 over a padded image, groups may go on from run to run, over rows that
+//! are nobody's result, if there are fewer groups in all.
+
+use crate::{
+    Cpu, Line, bytes_mut,
+    epilogue::{Columns, Epilogue, Output, finish},
+    memory::integers,
+    pack::{COLUMNS, Packed, STEP, packed_len},
+    tile::{Block, GROUPS, ROWS, Tile, tile},
+};
+
+/// Bytes of the left operand that one pass works on: what stays in the first-level cache beside the weights.
+const LEFT_BYTES: usize = 32 << 10;
+
+/// Bytes of weights that all rows are multiplied by before the next ones: half of a second-level cache.
+const RIGHT_BYTES: usize = 1 << 20;
+
+/// Where the rows of the left operand are. All strides are in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Geometry {
+    /// How many runs.
+    pub runs: usize,
+    /// Rows of one run.
+    pub run_len: usize,
+    /// From run to run.
+    pub run_stride: usize,
+    /// From row to row within a run.
+    pub row_stride: usize,
+    /// Segments of a row: outer (rows of a window) and inner (positions of it).
+    pub segments: [usize; 2],
+    /// From segment to segment, outer and inner.
+    pub segment_strides: [usize; 2],
+    /// Bytes of a segment.
+    pub depth: usize,
+}
+
+impl Geometry {
+    /// A matrix of `rows` × `depth` bytes with `stride` bytes from row to row.
+    pub fn matrix(rows: usize, depth: usize, stride: usize) -> Geometry {
+        Geometry {
+            runs: 1,
+            run_len: rows,
+            run_stride: 0,
+            row_stride: stride,
+            segments: [1, 1],
+            segment_strides: [0, 0],
+            depth,
+        }
+    }
+
+    /// Bytes from the start of a row to the end of what it has.
+    fn extent(&self) -> usize {
+        self.last_segment() + self.depth
+    }
+
+    /// Offset of the last segment of a row.
+    fn last_segment(&self) -> usize {
+        self.segments
+            .iter()
+            .zip(self.segment_strides)
+            .map(|(n, stride)| (n - 1) * stride)
+            .sum()
+    }
+
+    /// Rows in all.
+    pub fn rows(&self) -> usize {
+        self.runs * self.run_len
+    }
+}
+
+/// The left operand.
+#[derive(Clone, Copy, Debug)]
+pub struct Left<'a> {
+    /// The bytes, from the first row on. More of them than the rows need let the last rows be read in
+    /// place.
+    pub data: &'a [u8],
+    /// Whether they are `i8`.
+    pub signed: bool,
+    /// Where the rows are.
+    pub geometry: Geometry,
+}
+
+/// Bytes times packed weights, see the [module](self).
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a> {
+    /// The rows.
+    pub left: Left<'a>,
+    /// The columns.
+    pub right: Packed<'a>,
+    /// Elements of the result from run to run, and from row to row.
+    pub strides: [usize; 2],
+    /// What happens to the sums.
+    pub epilogue: Epilogue<'a>,
+}
+
+/// Lines of scratch memory that a product with these weights may need.
+pub fn scratch_lines(right: &Packed<'_>) -> usize {
+    let padded = right.segments * right.steps() * STEP;
+    let sums = right.columns.next_multiple_of(COLUMNS) * size_of::<i32>();
+    GROUPS * ROWS * (Line::count(padded) + Line::count(sums))
+}
+
+impl Product<'_> {
+    /// Computes the product into `output`, using `scratch` of [`scratch_lines`].
+    ///
+    /// # Panics
+    /// Sizes that do not fit together.
+    pub fn run(&self, cpu: Cpu, mut output: Output<'_>, scratch: &mut [Line]) {
+        self.check(&output);
+        assert!(
+            scratch.len() >= scratch_lines(&self.right),
+            "scratch memory"
+        );
+        if self.left.geometry.rows() == 0 || self.right.columns == 0 {
+            return;
+        }
+        let tile = tile(cpu);
+        (tile.begin)(cpu);
+        self.blocks(cpu, tile, &mut output, scratch);
+        (tile.end)(cpu);
+    }
+
+    fn check(&self, output: &Output<'_>) {
+        let Product {
+            left,
+            right,
+            epilogue,
+            ..
+        } = self;
+        let (g, columns) = (&left.geometry, right.columns);
+        let segments = g.segments[0] * g.segments[1];
+        assert!(
+            segments > 0 && segments == right.segments,
+            "segments of both operands"
+        );
+        assert!(
+            g.depth > 0 && g.depth == right.depth,
+            "depth of both operands"
+        );
+        let packed = packed_len(columns, right.segments, right.depth);
+        assert!(right.data.len() >= packed, "packed weights");
+        assert_eq!(epilogue.offset.len(), columns, "an offset for each column");
+        let optional = |len: usize| len == 0 || len == columns;
+        assert!(
+            optional(epilogue.zero.len()),
+            "a zero point for each column"
+        );
+        let (len, scale, bias) = match output {
+            Output::Sums(y) => (y.len(), columns, 0),
+            Output::Bytes(y, to) => (y.len(), to.scale.len(), 0),
+            Output::Floats { y, scale, bias, .. } => (y.len(), scale.len(), bias.len()),
+        };
+        assert_eq!(scale, columns, "a scale for each column");
+        assert!(optional(bias), "a bias for each column");
+        if g.rows() > 0 {
+            let last = (g.runs - 1) * g.run_stride + (g.run_len - 1) * g.row_stride;
+            assert!(
+                left.data.len() >= last + g.extent(),
+                "rows of the left operand"
+            );
+            let last = (g.runs - 1) * self.strides[0] + (g.run_len - 1) * self.strides[1];
+            assert!(len >= last + columns, "rows of the result");
+        }
+    }
+
+    fn blocks(&self, cpu: Cpu, tile: &Tile, output: &mut Output<'_>, scratch: &mut [Line]) {
+        let (left, right) = (&self.left, &self.right);
+        let walk = Walk::of(&left.geometry);
+        let steps = right.segments * right.steps();
+        let padded = steps * STEP;
+        let (staged, sums) = scratch.split_at_mut(GROUPS * ROWS * Line::count(padded));
+        let (staged, sums) = (bytes_mut(staged), integers(sums));
+        let blocks = right.columns.div_ceil(COLUMNS);
+        let passes = left.geometry.bytes(tile.groups * ROWS).div_ceil(LEFT_BYTES);
+        let pass_steps = steps.div_ceil(passes.max(1));
+        // As many rows at a time for each turn as are needed for the fewest turns.
+        let turns = walk.groups.div_ceil(tile.groups);
+        let turn = walk.groups.div_ceil(turns);
+        let panel = match turns {
+            1 => blocks,
+            _ => (RIGHT_BYTES / right.block_bytes().max(1)).clamp(1, blocks),
+        };
+        let mut rows = [usize::MAX; GROUPS * ROWS];
+        let mut row_sums = [0; GROUPS * ROWS];
+        for first_block in (0..blocks).step_by(panel) {
+            let panel = first_block..blocks.min(first_block + panel);
+            for first in (0..walk.groups).step_by(turn) {
+                let groups = first..walk.groups.min(first + turn);
+                let count = groups.len();
+                let rows = &mut rows[..count * ROWS];
+                let mut a = [left.data.as_ptr(); GROUPS];
+                let (mut in_place, mut last_rows) = (true, ROWS);
+                for (i, group) in groups.enumerate() {
+                    let (offset, wanted) =
+                        walk.rows(group, self.strides, &mut rows[i * ROWS..][..ROWS]);
+                    last_rows = wanted;
+                    in_place &= offset + left.geometry.reads() <= left.data.len();
+                    a[i] = left.data.as_ptr().wrapping_add(offset);
+                }
+                let row_sums = &mut row_sums[..count * ROWS];
+                if !self.epilogue.zero.is_empty() {
+                    for (i, group) in (first..first + count).enumerate() {
+                        left.row_sums(&walk, group, &mut row_sums[i * ROWS..][..ROWS]);
+                    }
+                }
+                let g = &left.geometry;
+                let mut block = Block {
+                    a,
+                    groups: count,
+                    last_rows,
+                    row_stride: g.row_stride,
+                    inner_segments: g.segments[1],
+                    segment_strides: g.segment_strides,
+                    segment_steps: right.steps(),
+                    first_step: 0,
+                    steps: 0,
+                    b: right.data.as_ptr(),
+                    blocks: 0,
+                    block_stride: right.block_bytes(),
+                    c: sums.as_mut_ptr(),
+                    accumulate: false,
+                };
+                if !in_place {
+                    for (i, group) in (first..first + count).enumerate() {
+                        let to = &mut staged[i * ROWS * padded..][..ROWS * padded];
+                        left.stage(&walk, group, right.steps() * STEP, to);
+                        block.a[i] = to.as_ptr();
+                    }
+                    block.row_stride = padded;
+                    block.inner_segments = 1;
+                    block.segment_strides = [right.steps() * STEP, 0];
+                }
+                for pass in (0..steps).step_by(pass_steps) {
+                    block.first_step = pass;
+                    block.steps = pass_steps.min(steps - pass);
+                    block.accumulate = pass > 0;
+                    let done = pass + block.steps == steps;
+                    for at in panel.clone().step_by(tile.blocks) {
+                        block.blocks = tile.blocks.min(panel.end - at);
+                        block.b = right.data[at * block.block_stride..].as_ptr();
+                        let part = &mut sums[(at - panel.start) * count * ROWS * COLUMNS..]
+                            [..block.blocks * count * ROWS * COLUMNS];
+                        block.c = part.as_mut_ptr();
+                        // SAFETY: `in_place`, or else staging, sees to the left operand; `check`
+                        // to the weights; `part` is what the tile writes.
+                        #[expect(unsafe_code, reason = "tiles read at strides")]
+                        unsafe {
+                            (tile.multiply[usize::from(left.signed)])(&block);
+                        }
+                        if !done {
+                            continue;
+                        }
+                        for (i, sums) in part.chunks_exact(count * ROWS * COLUMNS).enumerate() {
+                            let first = (at + i) * COLUMNS;
+                            let columns = Columns {
+                                first,
+                                count: COLUMNS.min(right.columns - first),
+                            };
+                            finish(cpu, sums, rows, row_sums, columns, &self.epilogue, output);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Left<'_> {
+    /// The rows of a group, one after the other, segments padded to `segment` bytes.
+    fn stage(&self, walk: &Walk, group: usize, segment: usize, to: &mut [u8]) {
+        let g = &self.geometry;
+        let offset = walk.offset(group);
+        let row_bytes = to.len() / ROWS;
+        for (row, to) in to.chunks_exact_mut(row_bytes.max(1)).enumerate() {
+            let at = offset + row * g.row_stride;
+            for (s, to) in to.chunks_exact_mut(segment).enumerate() {
+                let at = at + g.segment(s);
+                // Rows and bytes beyond the data are nobody's.
+                let from = self.data.get(at..).unwrap_or_default();
+                let len = from.len().min(g.depth);
+                to[..len].copy_from_slice(&from[..len]);
+                to[len..].fill(0);
+            }
+        }
+    }
+
+    /// The sum of each row of a group.
+    fn row_sums(&self, walk: &Walk, group: usize, sums: &mut [i32]) {
+        let g = &self.geometry;
+        let offset = walk.offset(group);
+        for (row, sum) in sums.iter_mut().enumerate() {
+            *sum = 0;
+            for s in 0..g.segments[0] * g.segments[1] {
+                let at = offset + row * g.row_stride + g.segment(s);
+                let from = self.data.get(at..at + g.depth).unwrap_or_default();
+                *sum += match self.signed {
+                    true => from.iter().map(|&v| i32::from(v as i8)).sum::<i32>(),
+                    false => from.iter().map(|&v| i32::from(v)).sum(),
+                };
+            }
+        }
+    }
+}
+
+impl Geometry {
+    /// Offset of a segment in a row.
+    fn segment(&self, s: usize) -> usize {
+        s / self.segments[1] * self.segment_strides[0]
+            + s % self.segments[1] * self.segment_strides[1]
+    }
+
+    /// How far the tile reads from the first row of a group.
+    fn reads(&self) -> usize {
+        (ROWS - 1) * self.row_stride + self.last_segment() + self.depth.next_multiple_of(STEP)
+    }
+
+    /// About how many different bytes `rows` neighbouring rows have.
+    fn bytes(&self, rows: usize) -> usize {
+        let [outer, inner] = self.segments;
+        let apart = rows * inner * self.depth;
+        let together = rows * self.row_stride + (inner - 1) * self.segment_strides[1] + self.depth;
+        outer * apart.min(together)
+    }
+}
+
+/// The way through the rows, by groups.
+struct Walk {
+    groups: usize,
+    geometry: Geometry,
+    /// Groups of one run, or else rows from run to run.
+    way: Way,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    /// Groups begin anew with each run, of so many groups.
+    Runs(usize),
+    /// Groups go on from run to run, which are so many rows apart.
+    Through(usize),
+}
+
+impl Walk {
+    fn of(g: &Geometry) -> Walk {
+        let per_run = g.run_len.div_ceil(ROWS);
+        let pitch = match g.row_stride {
+            0 => 0,
+            stride if g.run_stride.is_multiple_of(stride) => g.run_stride / stride,
+            _ => 0,
+        };
+        let through = ((g.runs - 1) * pitch + g.run_len).div_ceil(ROWS);
+        let (groups, way) = match pitch >= g.run_len && through < g.runs * per_run {
+            true => (through, Way::Through(pitch)),
+            false => (g.runs * per_run, Way::Runs(per_run)),
+        };
+        Walk {
+            groups,
+            geometry: *g,
+            way,
+        }
+    }
+
+    /// Where the first row of a group begins.
+    fn offset(&self, group: usize) -> usize {
+        let g = &self.geometry;
+        match self.way {
+            Way::Runs(per_run) => {
+                group / per_run * g.run_stride + group % per_run * ROWS * g.row_stride
+            }
+            Way::Through(_) => group * ROWS * g.row_stride,
+        }
+    }
+
+    /// The same; and where the rows of the result begin, or `usize::MAX`; and how many rows there are
+    /// up to the last one that is wanted.
+    fn rows(&self, group: usize, strides: [usize; 2], rows: &mut [usize]) -> (usize, usize) {
+        let g = &self.geometry;
+        let mut wanted = 0;
+        for (i, row) in rows.iter_mut().enumerate() {
+            let (run, at) = match self.way {
+                Way::Runs(per_run) => (group / per_run, group % per_run * ROWS + i),
+                Way::Through(pitch) => ((group * ROWS + i) / pitch, (group * ROWS + i) % pitch),
+            };
+            *row = usize::MAX;
+            if run < g.runs && at < g.run_len {
+                *row = run * strides[0] + at * strides[1];
+                wanted = i + 1;
+            }
+        }
+        (self.offset(group), wanted)
+    }
+}

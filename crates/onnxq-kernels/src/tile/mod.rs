@@ -1,0 +1,110 @@
+//! Tiles: dot products of a few rows with a few columns, one file for each tier.
+//!
+//! A tile multiplies *groups* of 16 rows of the left operand by blocks of 16 columns of packed
+//! weights. The rows of a group lie at a regular stride, groups lie anywhere.
+
+mod portable;
+
+use crate::{Cpu, Isa, pack::STEP_BYTES};
+
+/// Rows of a group.
+pub(crate) const ROWS: usize = 16;
+
+/// The most groups that one call takes.
+pub(crate) const GROUPS: usize = 3;
+
+/// What a tile works on.
+///
+/// # Safety
+/// Who calls a tile guarantees, for each of the first `groups` groups, each of its 16 rows `r`, each segment `s` =
+/// `(outer, inner)` and each of the steps asked for, that the 64 bytes at
+/// `a[group] + r * row_stride + outer * segment_strides[0] + inner * segment_strides[1] + 64 * step` can be read;
+/// that of `b` as many steps can be read for each block; and that `c` can be written.
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    /// The first row of each group, at its first segment.
+    pub(crate) a: [*const u8; GROUPS],
+    pub(crate) groups: usize,
+    /// Rows of the last group whose sums anyone wants; those of the others are all wanted.
+    pub(crate) last_rows: usize,
+    /// Bytes between rows of a group.
+    pub(crate) row_stride: usize,
+    /// How many segments there are inside of one outer segment.
+    pub(crate) inner_segments: usize,
+    /// Bytes between outer segments, and between inner ones.
+    pub(crate) segment_strides: [usize; 2],
+    /// Steps of one segment.
+    pub(crate) segment_steps: usize,
+    /// The range of steps to multiply, counted through all segments.
+    pub(crate) first_step: usize,
+    pub(crate) steps: usize,
+    /// Packed weights of the first block at the first step of all.
+    pub(crate) b: *const u8,
+    /// Blocks of columns, at most [`Tile::blocks`], and bytes between them.
+    pub(crate) blocks: usize,
+    pub(crate) block_stride: usize,
+    /// Sums: `[block][group * 16 + row][16 columns]`.
+    pub(crate) c: *mut i32,
+    /// Whether to add to `c` instead of overwriting it.
+    pub(crate) accumulate: bool,
+}
+
+impl Block {
+    /// For each stretch of steps in one segment: the offset of its bytes from the start of a row,
+    /// the first step of the weights, and how many steps.
+    #[inline(always)]
+    pub(crate) fn stretches(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let Block {
+            inner_segments,
+            segment_strides,
+            segment_steps,
+            first_step,
+            steps,
+            ..
+        } = *self;
+        let (mut at, end) = (first_step, first_step + steps);
+        core::iter::from_fn(move || {
+            if at >= end {
+                return None;
+            }
+            let (segment, skip) = (at / segment_steps, at % segment_steps);
+            let count = (segment_steps - skip).min(end - at);
+            let offset = segment / inner_segments * segment_strides[0]
+                + segment % inner_segments * segment_strides[1]
+                + skip * crate::pack::STEP;
+            let stretch = (offset, at, count);
+            at += count;
+            Some(stretch)
+        })
+    }
+}
+
+/// A tile of one tier.
+pub(crate) struct Tile {
+    pub(crate) isa: Isa,
+    /// What it wants in one call, at most.
+    pub(crate) groups: usize,
+    pub(crate) blocks: usize,
+    /// By signedness of the left operand: unsigned, signed. See [`Block`] for what they ask of the caller.
+    pub(crate) multiply: [unsafe fn(&Block); 2],
+    /// Called before the first and after the last tile of a product, on the same thread.
+    pub(crate) begin: fn(Cpu),
+    pub(crate) end: fn(Cpu),
+}
+
+/// The tiles, the best first.
+static TILES: &[Tile] = &[portable::TILE];
+
+/// The tile for a processor.
+pub(crate) fn tile(cpu: Cpu) -> &'static Tile {
+    let runs = |tile: &&Tile| tile.isa == cpu.isa() || tile.isa == Isa::Portable;
+    TILES.iter().find(runs).unwrap_or(&portable::TILE)
+}
+
+/// For tiers that need no preparation.
+fn nothing(_: Cpu) {}
+
+/// Bytes of `steps` steps of packed weights.
+pub(crate) const fn weights_bytes(steps: usize) -> usize {
+    steps * STEP_BYTES
+}

@@ -1,0 +1,333 @@
+//! Products of every tier against sums written down plainly.
+
+use onnxq_kernels::{
+    Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Product, Requantize, Residual,
+    Weights, pack, packed_len, scratch_lines,
+};
+use proptest::prelude::*;
+
+/// A product, all of whose bytes come from one seed.
+#[derive(Clone, Debug)]
+struct Case {
+    geometry: Geometry,
+    columns: usize,
+    left_signed: bool,
+    right_signed: bool,
+    zeros: bool,
+    /// Bytes beyond those that the rows need.
+    slack: usize,
+    /// 0: any bytes, 1: extreme ones.
+    extreme: bool,
+    seed: u64,
+}
+
+/// A generator of numbers, for contents that need no shrinking.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn bytes(&mut self, len: usize, extreme: bool) -> Vec<u8> {
+        let pick = |n: u64| match extreme {
+            true => [0, 127, 128, 255][n as usize % 4],
+            false => n as u8,
+        };
+        (0..len).map(|_| pick(self.next())).collect()
+    }
+
+    fn float(&mut self) -> f32 {
+        (self.next() % 1000) as f32 / 1000.0
+    }
+}
+
+fn value(byte: u8, signed: bool) -> i32 {
+    match signed {
+        true => i32::from(byte as i8),
+        false => i32::from(byte),
+    }
+}
+
+struct Made {
+    left: Vec<u8>,
+    weights: Vec<u8>,
+    offset: Vec<i32>,
+    zero: Vec<i32>,
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+    residual: Vec<u8>,
+    /// By row, then by column.
+    sums: Vec<i32>,
+}
+
+impl Case {
+    fn depth(&self) -> usize {
+        let g = &self.geometry;
+        g.segments[0] * g.segments[1] * g.depth
+    }
+
+    fn make(&self) -> Made {
+        let g = &self.geometry;
+        let mut numbers = Numbers(self.seed);
+        let last = (g.runs - 1) * g.run_stride
+            + (g.run_len - 1) * g.row_stride
+            + (g.segments[0] - 1) * g.segment_strides[0]
+            + (g.segments[1] - 1) * g.segment_strides[1]
+            + g.depth;
+        let left = numbers.bytes(last + self.slack, self.extreme);
+        let weights = numbers.bytes(self.depth() * self.columns, self.extreme);
+        let mut integers = |span: u64| -> Vec<i32> {
+            (0..self.columns)
+                .map(|_| (numbers.next() % span) as i32 - span as i32 / 2)
+                .collect()
+        };
+        let offset = integers(100_000);
+        let zero = match self.zeros {
+            true => integers(256),
+            false => Vec::new(),
+        };
+        let scale = (0..self.columns).map(|_| numbers.float() * 1e-3).collect();
+        let bias = (0..self.columns).map(|_| numbers.float()).collect();
+        let rows = g.rows();
+        let residual = numbers.bytes(rows * self.columns, false);
+        let mut sums = Vec::new();
+        for run in 0..g.runs {
+            for row in 0..g.run_len {
+                let at = run * g.run_stride + row * g.row_stride;
+                let mut bytes = Vec::new();
+                for outer in 0..g.segments[0] {
+                    for inner in 0..g.segments[1] {
+                        let at = at + outer * g.segment_strides[0] + inner * g.segment_strides[1];
+                        bytes.extend_from_slice(&left[at..][..g.depth]);
+                    }
+                }
+                let bytes: Vec<i32> = bytes.iter().map(|&b| value(b, self.left_signed)).collect();
+                for column in 0..self.columns {
+                    let mut sum = offset[column];
+                    // Unsigned weights are packed minus 128; the zero points are of what is packed.
+                    let zero = zero.get(column).copied().unwrap_or(0);
+                    let shift = if self.right_signed { 0 } else { 128 };
+                    for (k, a) in bytes.iter().enumerate() {
+                        let w = value(weights[k * self.columns + column], self.right_signed);
+                        sum += a * (w - shift - zero);
+                    }
+                    sums.push(sum);
+                }
+            }
+        }
+        Made {
+            left,
+            weights,
+            offset,
+            zero,
+            scale,
+            bias,
+            residual,
+            sums,
+        }
+    }
+
+    fn check(&self, cpu: Cpu) {
+        let g = self.geometry;
+        let made = self.make();
+        let segments = g.segments[0] * g.segments[1];
+        let weights = Weights {
+            data: &made.weights,
+            signed: self.right_signed,
+            columns: self.columns,
+            segments,
+            depth: [1, g.depth],
+            strides: [1, g.depth * self.columns, 0, self.columns],
+        };
+        let mut packed = vec![0; packed_len(self.columns, segments, g.depth)];
+        let mut column_sums = vec![0; self.columns];
+        let right = pack(&weights, &mut packed, &mut column_sums);
+        let product = Product {
+            left: Left {
+                data: &made.left,
+                signed: self.left_signed,
+                geometry: g,
+            },
+            right,
+            strides: [g.run_len * self.columns, self.columns],
+            epilogue: Epilogue {
+                offset: &made.offset,
+                zero: &made.zero,
+            },
+        };
+        let mut scratch = vec![Line::ZERO; scratch_lines(&right)];
+        let len = g.rows() * self.columns;
+
+        let mut sums = vec![0; len];
+        product.run(cpu, Output::Sums(&mut sums), &mut scratch);
+        assert_eq!(sums, made.sums, "sums, {}", cpu.isa());
+
+        for (bounds, zero) in [([0, 255], 7), ([-128, 127], -3), ([-20, 31], 0)] {
+            let residual = Residual {
+                data: &made.residual,
+                signed: bounds[0] < 0,
+                scales: [0.02, 0.03, 0.035],
+                zeros: [5, zero],
+                bounds,
+            };
+            for residual in [None, Some(residual)] {
+                let to = Requantize {
+                    scale: &made.scale,
+                    zero,
+                    bounds,
+                    residual,
+                };
+                let expected: Vec<u8> = (0..len)
+                    .map(|i| {
+                        let scaled = made.sums[i] as f32 * made.scale[i % self.columns];
+                        let rounded = scaled.round_ties_even() as i64 + i64::from(zero);
+                        let q = rounded.clamp(bounds[0].into(), bounds[1].into()) as i32;
+                        let Some(r) = residual else { return q as u8 };
+                        let other = value(r.data[i], r.signed) - r.zeros[0];
+                        let sum = (q - zero) as f32 * r.scales[0] + other as f32 * r.scales[1];
+                        let y = (sum / r.scales[2]).round_ties_even() as i32 + r.zeros[1];
+                        y.clamp(r.bounds[0], r.bounds[1]) as u8
+                    })
+                    .collect();
+                let mut y = vec![0; len];
+                product.run(cpu, Output::Bytes(&mut y, to), &mut scratch);
+                assert_eq!(y, expected, "bytes, {}, {to:?}", cpu.isa());
+            }
+        }
+
+        for (bias, activation) in [
+            (&[][..], Activation::Identity),
+            (&made.bias, Activation::Clamp(0.0, 6.0)),
+        ] {
+            let expected: Vec<f32> = (0..len)
+                .map(|i| {
+                    let mut y = made.sums[i] as f32 * made.scale[i % self.columns];
+                    if !bias.is_empty() {
+                        y += bias[i % self.columns];
+                    }
+                    match activation {
+                        Activation::Clamp(low, high) => y.clamp(low, high),
+                        _ => y,
+                    }
+                })
+                .collect();
+            let mut y = vec![0.0; len];
+            let output = Output::Floats {
+                y: &mut y,
+                scale: &made.scale,
+                bias,
+                activation,
+            };
+            product.run(cpu, output, &mut scratch);
+            assert_eq!(y, expected, "floats, {}", cpu.isa());
+        }
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let matrix = (1..70usize, 1..150usize, 0..5usize)
+        .prop_map(|(rows, depth, more)| Geometry::matrix(rows, depth, depth + more));
+    // A window of `kernel` positions over rows of `channels` bytes.
+    let window = (
+        1..6usize,
+        1..20usize,
+        1..4usize,
+        1..4usize,
+        1..3usize,
+        1..90usize,
+    );
+    let window = (window, any::<bool>()).prop_map(
+        |((runs, len, kernel, outer, stride, channels), inner)| {
+            let pitch = (len - 1) * stride + kernel;
+            Geometry {
+                runs,
+                run_len: len,
+                run_stride: stride * pitch * channels,
+                row_stride: stride * channels,
+                segments: [outer, if inner { kernel } else { 1 }],
+                segment_strides: [pitch * channels, channels],
+                depth: if inner { channels } else { kernel * channels },
+            }
+        },
+    );
+    let geometry = prop_oneof![matrix, window];
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (geometry, 1..70usize, flags, 0..5000usize, any::<u64>()).prop_map(
+        |(geometry, columns, (left_signed, right_signed, zeros, extreme), slack, seed)| Case {
+            geometry,
+            columns,
+            left_signed,
+            right_signed,
+            zeros,
+            slack: slack.saturating_sub(2500),
+            extreme,
+            seed,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_tier_multiplies_alike(case in case()) {
+        for cpu in Cpu::available() {
+            case.check(cpu);
+        }
+    }
+}
+
+/// Depths and widths that need several passes and panels.
+#[test]
+fn large_products() {
+    let sizes = [
+        (49, 4608, 512),
+        (100, 1024, 1100),
+        (3, 5000, 33),
+        (200, 64, 64),
+    ];
+    for (i, (rows, depth, columns)) in sizes.into_iter().enumerate() {
+        let case = Case {
+            geometry: Geometry::matrix(rows, depth, depth),
+            columns,
+            left_signed: i % 2 == 0,
+            right_signed: true,
+            zeros: i % 3 == 0,
+            slack: 0,
+            extreme: false,
+            seed: i as u64,
+        };
+        for cpu in Cpu::available() {
+            case.check(cpu);
+        }
+    }
+}
+
+/// Every remainder of rows, columns and depth by the sizes of tiles.
+#[test]
+fn every_remainder() {
+    for rows in [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 49] {
+        for columns in [1, 3, 8, 15, 16, 17, 31, 32, 33, 63, 65] {
+            for depth in [1, 2, 3, 4, 5, 63, 64, 65, 127, 129] {
+                let case = Case {
+                    geometry: Geometry::matrix(rows, depth, depth),
+                    columns,
+                    left_signed: (rows + columns) % 2 == 0,
+                    right_signed: depth % 2 == 0,
+                    zeros: columns % 3 == 0,
+                    slack: 0,
+                    extreme: true,
+                    seed: (rows * columns * depth) as u64,
+                };
+                for cpu in Cpu::available() {
+                    case.check(cpu);
+                }
+            }
+        }
+    }
+}
