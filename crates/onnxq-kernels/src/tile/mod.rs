@@ -3,6 +3,8 @@
 //! A tile multiplies *groups* of 16 rows of the left operand by blocks of 16 columns of packed
 //! weights. The rows of a group lie at a regular stride, groups lie anywhere.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod portable;
 
 use crate::{Cpu, Isa, pack::STEP_BYTES};
@@ -93,7 +95,11 @@ pub(crate) struct Tile {
 }
 
 /// The tiles, the best first.
-static TILES: &[Tile] = &[portable::TILE];
+static TILES: &[Tile] = &[
+    #[cfg(target_arch = "x86_64")]
+    amx::TILE,
+    portable::TILE,
+];
 
 /// The tile for a processor.
 pub(crate) fn tile(cpu: Cpu) -> &'static Tile {
