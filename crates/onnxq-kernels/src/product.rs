@@ -229,10 +229,16 @@ impl Product<'_> {
                     c: sums.as_mut_ptr(),
                     accumulate: false,
                 };
-                if !in_place {
+                let flip = left.signed && tile.unsigned;
+                if !in_place || flip {
                     for (i, group) in (first..first + count).enumerate() {
                         let to = &mut staged[i * ROWS * padded..][..ROWS * padded];
-                        left.stage(&walk, group, right.steps() * STEP, to);
+                        let to = match i + 1 == count {
+                            // The others stay as they are: nobody wants their sums.
+                            true => &mut to[..last_rows * padded],
+                            false => to,
+                        };
+                        left.stage(&walk, group, right.steps() * STEP, flip, to, padded);
                         block.a[i] = to.as_ptr();
                     }
                     block.row_stride = padded;
@@ -275,12 +281,19 @@ impl Product<'_> {
 }
 
 impl Left<'_> {
-    /// The rows of a group, one after the other, segments padded to `segment` bytes.
-    fn stage(&self, walk: &Walk, group: usize, segment: usize, to: &mut [u8]) {
+    /// The rows of a group, one after the other, segments padded to `segment` bytes; `flip` adds 128 to each.
+    fn stage(
+        &self,
+        walk: &Walk,
+        group: usize,
+        segment: usize,
+        flip: bool,
+        to: &mut [u8],
+        row_bytes: usize,
+    ) {
         let g = &self.geometry;
         let offset = walk.offset(group);
-        let row_bytes = to.len() / ROWS;
-        for (row, to) in to.chunks_exact_mut(row_bytes.max(1)).enumerate() {
+        for (row, to) in to.chunks_exact_mut(row_bytes).enumerate() {
             let at = offset + row * g.row_stride;
             for (s, to) in to.chunks_exact_mut(segment).enumerate() {
                 let at = at + g.segment(s);
@@ -289,6 +302,11 @@ impl Left<'_> {
                 let len = from.len().min(g.depth);
                 to[..len].copy_from_slice(&from[..len]);
                 to[len..].fill(0);
+                if flip {
+                    for v in to {
+                        *v ^= 0x80;
+                    }
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ pub(super) const TILE: Tile = Tile {
     isa: Isa::Amx,
     groups: 3,
     blocks: 1,
+    unsigned: false,
     multiply: [multiply::<false>, multiply::<true>],
     begin,
     end,
@@ -74,14 +75,13 @@ unsafe fn multiply<const SIGNED: bool>(x: &Block) {
     for block in 0..x.blocks {
         let b = x.b.wrapping_add(block * x.block_stride);
         let c = x.c.wrapping_add(block * x.groups * ROWS * COLUMNS);
+        let part = match x.groups {
+            1 => one::<SIGNED>,
+            2 => two::<SIGNED>,
+            _ => three::<SIGNED>,
+        };
         // SAFETY: the caller's guarantees, for this block.
-        unsafe {
-            match x.groups {
-                1 => one::<SIGNED>(x, b, c),
-                2 => two::<SIGNED>(x, b, c),
-                _ => three::<SIGNED>(x, b, c),
-            }
-        }
+        unsafe { part(x, b, c) }
     }
 }
 

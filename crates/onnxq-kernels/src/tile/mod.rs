@@ -5,6 +5,12 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512vnni;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 mod portable;
 
 use crate::{Cpu, Isa, pack::STEP_BYTES};
@@ -52,6 +58,19 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Rows whose sums anyone wants.
+    #[inline(always)]
+    pub(crate) fn rows(&self) -> usize {
+        (self.groups - 1) * ROWS + self.last_rows
+    }
+
+    /// Where the 16 sums of a row of the block are.
+    #[inline(always)]
+    pub(crate) fn c(&self, block: usize, row: usize) -> *mut i32 {
+        let row = block * self.groups * ROWS + row;
+        self.c.wrapping_add(row * crate::pack::COLUMNS)
+    }
+
     /// For each stretch of steps in one segment: the offset of its bytes from the start of a row,
     /// the first step of the weights, and how many steps.
     #[inline(always)]
@@ -87,6 +106,8 @@ pub(crate) struct Tile {
     /// What it wants in one call, at most.
     pub(crate) groups: usize,
     pub(crate) blocks: usize,
+    /// Whether signed bytes of the left operand must arrive plus 128, as unsigned ones.
+    pub(crate) unsigned: bool,
     /// By signedness of the left operand: unsigned, signed. See [`Block`] for what they ask of the caller.
     pub(crate) multiply: [unsafe fn(&Block); 2],
     /// Called before the first and after the last tile of a product, on the same thread.
@@ -98,6 +119,12 @@ pub(crate) struct Tile {
 static TILES: &[Tile] = &[
     #[cfg(target_arch = "x86_64")]
     amx::TILE,
+    #[cfg(target_arch = "x86_64")]
+    avx512vnni::TILE,
+    #[cfg(target_arch = "x86_64")]
+    avxvnni::TILE,
+    #[cfg(target_arch = "x86_64")]
+    avx2::TILE,
     portable::TILE,
 ];
 

@@ -10,6 +10,7 @@ pub(super) const TILE: Tile = Tile {
     isa: Isa::Portable,
     groups: 1,
     blocks: 1,
+    unsigned: false,
     multiply: [multiply::<false>, multiply::<true>],
     begin: nothing,
     end: nothing,
@@ -25,9 +26,9 @@ unsafe fn multiply<const SIGNED: bool>(x: &Block) {
                 ROWS
             };
             for row in 0..rows {
-                let at = (block * x.groups + group) * ROWS + row;
+                let c = x.c(block, group * ROWS + row).cast::<[i32; COLUMNS]>();
                 // SAFETY: the caller's guarantee on `c`.
-                let c = unsafe { &mut *x.c.add(at * COLUMNS).cast::<[i32; COLUMNS]>() };
+                let c = unsafe { &mut *c };
                 if !x.accumulate {
                     c.fill(0);
                 }
