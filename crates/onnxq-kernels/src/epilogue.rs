@@ -8,7 +8,7 @@
 //! y   = f32(sum) · scale[n] + bias[n], activated                  (floats)
 //! ```
 
-use crate::{pack::COLUMNS, tiers::tiers};
+use crate::{activation::activate, pack::COLUMNS, tiers::tiers};
 
 /// How sums become results.
 #[derive(Clone, Copy, Debug)]
@@ -291,12 +291,7 @@ tiers! {
                     values[j] += bias[j];
                 }
             }
-            if let Activation::Clamp(low, high) = activation {
-                for v in &mut values {
-                    *v = if *v > low { *v } else { low };
-                    *v = if *v < high { *v } else { high };
-                }
-            }
+            activate(activation, &mut values);
             y[row + columns.first..][..columns.count].copy_from_slice(&values[..columns.count]);
         }
     }

@@ -16,14 +16,17 @@
 #![no_std]
 #![forbid(clippy::std_instead_of_core)]
 
+mod activation;
 mod epilogue;
 mod isa;
+mod math;
 mod memory;
 mod pack;
 mod product;
 mod tiers;
 mod tile;
 
+pub use activation::{Unary, unary, unary_in_place};
 pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual};
 pub use isa::{Cpu, Isa, UnknownIsa};
 pub use memory::{Line, bytes_mut};
