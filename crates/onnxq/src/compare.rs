@@ -120,7 +120,7 @@ pub fn compare(
         done();
         Ok(figures)
     };
-    let samples = data.map(threads, run)?;
+    let samples = data.map(0..data.len(), threads, run)?;
     let mut outputs: Vec<OutputComparison> = Vec::new();
     let count = samples.len();
     for sample in samples {

@@ -284,8 +284,12 @@ fn deflated_arrays_are_read_in_any_order() {
     for i in [0, 1, 2, 40, 7, 49, 49, 0] {
         assert_eq!(data.sample(i).unwrap(), whole.sample(i).unwrap(), "{i}");
     }
-    let both = |data: &Data| data.map::<_, onnxq::Error>(Some(4), |_, s| Ok(s)).unwrap();
-    assert_eq!(both(&data), both(&whole));
+    let read = |data: &Data, range| {
+        let samples = data.map::<_, onnxq::Error>(range, Some(4), |_, s| Ok(s));
+        samples.unwrap()
+    };
+    assert_eq!(read(&data, 0..50), read(&whole, 0..50));
+    assert_eq!(read(&data, 20..30), read(&whole, 0..50)[20..30]);
     let all = Data::open(&path, &g, Batch::All).unwrap();
     assert_eq!(all.sample(0).unwrap()[0], Some(floats(&[50, 3])));
 }
@@ -310,14 +314,15 @@ fn damaged_archives_are_refused() {
 fn the_first_failure_is_reported() {
     let data = Data::from_samples((0..50).map(|i| vec![Some(Tensor::scalar(i as f32))]));
     for _ in 0..10 {
-        let failed = data.map(Some(4), |i, _| match i {
+        let failed = data.map(0..data.len(), Some(4), |i, _| match i {
             11 | 12 | 40 => Err(DataError::NoSample(i)),
             i => Ok(i),
         });
         assert!(matches!(failed, Err(DataError::NoSample(11))));
     }
     assert_eq!(
-        data.map::<_, DataError>(None, |i, _| Ok(i)).unwrap(),
+        data.map::<_, DataError>(0..data.len(), None, |i, _| Ok(i))
+            .unwrap(),
         Vec::from_iter(0..50)
     );
 }

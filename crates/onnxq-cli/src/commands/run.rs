@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         bar.inc(1);
         Ok::<_, Failure>(outputs)
     };
-    let samples: Vec<Vec<Tensor>> = data.map(args.threads, run)?;
+    let samples: Vec<Vec<Tensor>> = data.map(0..data.len(), args.threads, run)?;
     bar.finish_and_clear();
     let mut arrays = Vec::new();
     for (i, output) in model.graph.outputs.iter().enumerate() {

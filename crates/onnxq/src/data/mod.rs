@@ -496,23 +496,3 @@ pub fn stack(name: &str, parts: &[Tensor]) -> Result<Tensor, String> {
         }
     }
 }
-
-/// The results of `f` for every number below `samples`, in order, computed on `threads` threads (all
-/// cores if not given). Where `f` begins with reading the sample, [`Data::map`] is the better way.
-///
-/// # Errors
-/// That of the first sample that failed.
-pub fn map_samples<T: Send, E: Send>(
-    samples: usize,
-    threads: Option<usize>,
-    f: impl Fn(usize) -> Result<T, E> + Sync,
-) -> Result<Vec<T>, E> {
-    use rayon::prelude::*;
-    let run = || (0..samples).into_par_iter().map(&f).collect::<Vec<_>>();
-    let pool = threads.and_then(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().ok());
-    let results = match pool {
-        Some(pool) => pool.install(run),
-        None => run(),
-    };
-    results.into_iter().collect()
-}

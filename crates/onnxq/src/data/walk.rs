@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZero,
+    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
 };
 
@@ -69,21 +70,23 @@ impl Data {
         })
     }
 
-    /// The results of `f` for every sample, in order, computed on `threads` threads (as many as
-    /// there are cores if not given).
+    /// The results of `f` for the samples in `range`, in order, computed on `threads` threads (as
+    /// many as there are cores if not given).
     ///
     /// # Errors
     /// That of the first sample that failed.
     pub fn map<T: Send, E: From<DataError> + Send>(
         &self,
+        range: Range<usize>,
         threads: Option<usize>,
         f: impl Fn(usize, Sample) -> Result<T, E> + Sync,
     ) -> Result<Vec<T>, E> {
         let mut results: Vec<Option<T>> = Vec::new();
-        results.resize_with(self.len(), || None);
+        results.resize_with(range.len(), || None);
+        let first = range.start;
         let run = |_: &mut (), sample, inputs| f(sample, inputs);
-        self.for_each(0..self.len(), threads, || (), run, &mut |sample, result| {
-            results[sample] = Some(result);
+        self.for_each(range, threads, || (), run, &mut |sample, result| {
+            results[sample - first] = Some(result);
         })?;
         Ok(results.into_iter().flatten().collect())
     }

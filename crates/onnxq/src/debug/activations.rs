@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Executor,
     compare::{arrange, pair_inputs},
-    data::{Data, Sample, map_samples},
+    data::{Data, Sample},
     distance::Distance,
     matching::{Form, Graphs, Matching, Parameters, Place},
 };
@@ -81,9 +81,9 @@ pub(super) fn measure(
 ) -> Result<Vec<ActivationFigures>, DebugError> {
     let watch = Watch::new(matching);
     let inputs = pair_inputs(&floats[0].graph, &quantized.graph)?;
-    let run = |i: usize| -> Result<Vec<ActivationFigures>, DebugError> {
-        let twins = twins(floats, matching, data, i)?;
-        let sample = arrange(&data.sample(i)?, &inputs);
+    let run = |i: usize, sample: Sample| -> Result<Vec<ActivationFigures>, DebugError> {
+        let twins = twins(floats, matching, &sample, i)?;
+        let sample = arrange(&sample, &inputs);
         let meter = Meter::new(matching, &watch, &twins);
         for forced in [false, true] {
             meter.start();
@@ -102,8 +102,8 @@ pub(super) fn measure(
     };
     let mut whole = vec![ActivationFigures::default(); matching.activations.len()];
     for start in (0..data.len()).step_by(PORTION) {
-        let count = PORTION.min(data.len() - start);
-        for sample in map_samples(count, threads, |i| run(start + i))? {
+        let portion = start..data.len().min(start + PORTION);
+        for sample in data.map(portion, threads, run)? {
             for (whole, part) in whole.iter_mut().zip(&sample) {
                 whole.merge(part);
             }
@@ -112,27 +112,12 @@ pub(super) fn measure(
     Ok(whole)
 }
 
-/// The sample `i` in the order of the inputs of a float model.
-fn sample_for(
-    floats: &[&Model],
-    model: usize,
-    data: &Data,
-    i: usize,
-) -> Result<Sample, DebugError> {
-    let sample = data.sample(i)?;
-    if model == 0 {
-        return Ok(sample);
-    }
-    let places = pair_inputs(&floats[0].graph, &floats[model].graph)?;
-    Ok(arrange(&sample, &places))
-}
-
 /// The tensors of each activation in the float model for sample `i`, in the order in which it gives
 /// them: in a loop, one for each round.
 fn twins(
     floats: &[&Model],
     matching: &Matching<'_>,
-    data: &Data,
+    sample: &Sample,
     i: usize,
 ) -> Result<Vec<Vec<Tensor>>, DebugError> {
     let mut twins = vec![Vec::new(); matching.activations.len()];
@@ -153,8 +138,8 @@ fn twins(
                 }
             }
         };
-        let sample = sample_for(floats, model, data, i)?;
-        let run = Executor::new(floats[model]).run_intercepted(&sample, &keep);
+        let inputs = pair_inputs(&floats[0].graph, &floats[model].graph)?;
+        let run = Executor::new(floats[model]).run_intercepted(&arrange(sample, &inputs), &keep);
         run.map_err(|source| DebugError::Run {
             place: "float",
             sample: i,
