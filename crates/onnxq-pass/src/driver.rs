@@ -58,6 +58,33 @@ impl Pass for Rewrites {
     }
 }
 
+/// The pass that applies one rewrite of the same name, which has data of its own.
+pub fn rewriting<F>(name: &'static str, apply: F) -> Result<Box<dyn Pass>, Error>
+where
+    F: Fn(&mut Rewriter<'_>, NodeId) -> Option<()> + 'static,
+{
+    Ok(Box::new(Rewriting { name, apply }))
+}
+
+struct Rewriting<F> {
+    name: &'static str,
+    apply: F,
+}
+
+impl<F: Fn(&mut Rewriter<'_>, NodeId) -> Option<()>> Pass for Rewriting<F> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
+        let rule = Rule {
+            name: self.name,
+            apply: &self.apply,
+        };
+        apply_rewrites(model, cx, &[rule])
+    }
+}
+
 /// Applies rules to every graph of the model until none matches.
 ///
 /// # Errors

@@ -64,7 +64,7 @@ pub use analysis::{Analyses, Analysis};
 pub use config::Config;
 pub use context::{PassContext, Report};
 pub use diff::unified_diff;
-pub use driver::{Rewrite, Rule, apply_rewrites, rewrites};
+pub use driver::{Rewrite, Rule, apply_rewrites, rewrites, rewriting};
 pub use error::{Error, PassError};
 pub use kind::{FromOption, OptionKind};
 pub use manager::{Instrumentation, PassManager, PrintAfter, SaveModel};

@@ -12,8 +12,8 @@
 //! Does not fire where zero points of `W` differ, since ConvInteger takes one; for `int8`
 //! activations, which ONNX Runtime's does not take; and for scales along another axis.
 
-use onnxq_ir::{Model, NodeId, Op, Value, ValueId};
-use onnxq_pass::{Pass, PassContext, PassError, PassInfo, Rewriter, Rule, apply_rewrites};
+use onnxq_ir::{NodeId, Op, Value, ValueId};
+use onnxq_pass::{PassInfo, Rewriter, rewriting};
 use onnxq_tensor::{DType, Dims, Tensor};
 
 use super::{
@@ -27,28 +27,9 @@ pub(crate) const INFO: PassInfo = PassInfo {
     options: &[product::COMPAT],
     build: |opts| {
         let compat = opts.take("compat", false)?;
-        Ok(Box::new(LowerConv { compat }))
+        rewriting(INFO.name, move |rw, n| lower(rw, n, compat))
     },
 };
-
-struct LowerConv {
-    compat: bool,
-}
-
-impl Pass for LowerConv {
-    fn name(&self) -> &str {
-        INFO.name
-    }
-
-    fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
-        let lower = |rw: &mut Rewriter<'_>, n| lower(rw, n, self.compat);
-        let rule = Rule {
-            name: INFO.name,
-            apply: &lower,
-        };
-        apply_rewrites(model, cx, &[rule])
-    }
-}
 
 fn lower(rw: &mut Rewriter<'_>, n: NodeId, compat: bool) -> Option<()> {
     rw.is(n, "Conv")?;

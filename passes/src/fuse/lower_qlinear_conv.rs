@@ -15,8 +15,8 @@
 //! zero points of `W` differ, or the bias does not fit into `int32` or would move by more than a
 //! small part of a step of the result.
 
-use onnxq_ir::{Model, NodeId, Op};
-use onnxq_pass::{Pass, PassContext, PassError, PassInfo, Rewriter, Rule, apply_rewrites};
+use onnxq_ir::{NodeId, Op};
+use onnxq_pass::{PassInfo, Rewriter, rewriting};
 use onnxq_tensor::DType;
 
 use super::{
@@ -31,28 +31,9 @@ pub(crate) const INFO: PassInfo = PassInfo {
     options: &[product::COMPAT],
     build: |opts| {
         let compat = opts.take("compat", false)?;
-        Ok(Box::new(LowerQLinearConv { compat }))
+        rewriting(INFO.name, move |rw, n| lower(rw, n, compat))
     },
 };
-
-struct LowerQLinearConv {
-    compat: bool,
-}
-
-impl Pass for LowerQLinearConv {
-    fn name(&self) -> &str {
-        INFO.name
-    }
-
-    fn run(&mut self, model: &mut Model, cx: &mut PassContext) -> Result<(), PassError> {
-        let lower = |rw: &mut Rewriter<'_>, n| lower(rw, n, self.compat);
-        let rule = Rule {
-            name: INFO.name,
-            apply: &lower,
-        };
-        apply_rewrites(model, cx, &[rule])
-    }
-}
 
 /// Goes on if ONNX Runtime has kernels for products of these types.
 pub(super) fn types_fit(

@@ -75,6 +75,11 @@ pub(super) fn rows(cx: &mut PassContext, rows: &[Row]) {
     }
 }
 
+fn quantized(rows: &[Row]) -> usize {
+    let count = |row: &&Row| matches!(row.status, Status::Quantized);
+    rows.iter().filter(count).count()
+}
+
 /// Says how it went as a whole.
 pub(super) fn summary(
     cx: &mut PassContext,
@@ -83,8 +88,7 @@ pub(super) fn summary(
     before: usize,
     after: usize,
 ) {
-    let count = |row: &&Row| matches!(row.status, Status::Quantized);
-    let quantized = rows.iter().filter(count).count();
+    let quantized = quantized(rows);
     cx.report(
         "summary",
         json!({
@@ -117,8 +121,7 @@ pub(super) fn static_summary(
     before: usize,
     after: usize,
 ) {
-    let count = |row: &&Row| matches!(row.status, Status::Quantized);
-    let quantized = rows.iter().filter(count).count();
+    let quantized = quantized(rows);
     cx.report(
         "summary",
         json!({
