@@ -13,6 +13,7 @@ pub mod program;
 mod python;
 pub mod stages;
 pub mod subject;
+pub mod suite;
 pub mod tasks;
 pub mod wire;
 pub mod zoo;

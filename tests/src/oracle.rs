@@ -252,8 +252,7 @@ impl Oracle {
         samples: &[Tensors],
         options: Value,
     ) -> Result<()> {
-        let request = Request::new("quantize_static").files(input, output, options)?;
-        self.ask(request.samples(samples)?).map(drop)
+        self.on_samples("quantize_static", input, output, samples, options)
     }
 
     /// Runs one of the reference tool's calibrators on `samples` and writes a calibration cache;
@@ -266,7 +265,18 @@ impl Oracle {
         samples: &[Tensors],
         options: Value,
     ) -> Result<()> {
-        let request = Request::new("calibrate").files(input, output, options)?;
+        self.on_samples("calibrate", input, output, samples, options)
+    }
+
+    fn on_samples(
+        &self,
+        what: &'static str,
+        input: &Path,
+        output: &Path,
+        samples: &[Tensors],
+        options: Value,
+    ) -> Result<()> {
+        let request = Request::new(what).files(input, output, options)?;
         self.ask(request.samples(samples)?).map(drop)
     }
 

@@ -5,9 +5,8 @@
 //! - `names`: tensors of the same name are the same before and after `preprocess`.
 //! - `broken`: of a few models, layers whose weights are broken, each by itself.
 
-use std::{cell::RefCell, path::Path, process::ExitCode, sync::Arc};
+use std::{cell::RefCell, path::Path, process::ExitCode};
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use onnxq::{
     Executor,
     data::{self, Batch, Data},
@@ -22,10 +21,8 @@ use onnxq_tests::{
     oracle::Tensors,
     stages::{Stage, Stages},
     subject::load,
-    zoo::zoo,
+    suite::{self, Property},
 };
-
-type Property = fn(&Stages) -> Result<(), String>;
 
 const PROPERTIES: &[(&str, Property)] = &[
     ("dynamic", dynamic),
@@ -43,27 +40,16 @@ const BROKEN: &[(&str, usize)] = &[
 ];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let Some(zoo) = zoo() else {
-        let missing = Trial::test("models", || Ok(())).with_ignored_flag(true);
-        return libtest_mimic::run(&arguments, vec![missing]).exit_code();
-    };
-    let mut trials = Vec::new();
-    for model in Stages::all(zoo) {
-        for &(name, holds) in PROPERTIES {
-            let model = Arc::clone(&model);
-            trials.push(Trial::test(format!("{}/{name}", model.name), move || {
-                holds(&model).map_err(Failed::from)
-            }));
+    suite::run(|zoo| {
+        let models = Stages::all(zoo);
+        let mut trials = suite::of_each(&models, PROPERTIES);
+        for model in &models {
+            for &(_, layers) in BROKEN.iter().filter(|(name, _)| *name == model.name) {
+                trials.push(suite::trial(model, "broken", move |m| broken(m, layers)));
+            }
         }
-        for &(_, layers) in BROKEN.iter().filter(|(name, _)| *name == model.name) {
-            let model = Arc::clone(&model);
-            trials.push(Trial::test(format!("{}/broken", model.name), move || {
-                broken(&model, layers).map_err(Failed::from)
-            }));
-        }
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+        trials
+    })
 }
 
 fn dynamic(model: &Stages) -> Result<(), String> {

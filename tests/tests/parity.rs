@@ -1,17 +1,16 @@
 //! What we quantize is, bit for bit, what the reference tool makes of the same model: integer
 //! weights, scales, zero points, with every option that changes them. And accuracy is no worse.
 
-use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, process::ExitCode};
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use onnxq_ir::Model;
 use onnxq_tensor::{DType, Tensor};
 use onnxq_tests::{
     oracle::{OracleError, oracle},
     stages::{Stages, reference},
     subject::load,
+    suite,
     tasks::{has_task, measure},
-    zoo::zoo,
 };
 use serde_json::Value;
 
@@ -46,30 +45,22 @@ const LEFT: &[(&str, &str, &str)] = &[(
 )];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let Some(zoo) = zoo() else {
-        let missing = Trial::test("models", || Ok(())).with_ignored_flag(true);
-        return libtest_mimic::run(&arguments, vec![missing]).exit_code();
-    };
-    let mut trials = Vec::new();
-    for model in Stages::all(zoo) {
-        let size = std::fs::metadata(&model.path).map_or(0, |m| m.len());
-        for &(name, ours, theirs) in OPTIONS {
-            if name != "default" && size > LARGE {
-                continue;
+    suite::run(|zoo| {
+        let mut trials = Vec::new();
+        for model in Stages::all(zoo) {
+            let size = std::fs::metadata(&model.path).map_or(0, |m| m.len());
+            for &(name, ours, theirs) in OPTIONS {
+                if name == "default" || size <= LARGE {
+                    let holds = move |m: &Stages| parity(m, name, ours, theirs);
+                    trials.push(suite::trial(&model, name, holds));
+                }
             }
-            let model = Arc::clone(&model);
-            trials.push(Trial::test(format!("{}/{name}", model.name), move || {
-                parity(&model, name, ours, theirs).map_err(Failed::from)
-            }));
+            if has_task(&model.name) {
+                trials.push(suite::trial(&model, "accuracy", accuracy));
+            }
         }
-        if has_task(&model.name) {
-            trials.push(Trial::test(format!("{}/accuracy", model.name), move || {
-                accuracy(&model).map_err(Failed::from)
-            }));
-        }
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+        trials
+    })
 }
 
 /// A quantized weight: type, dimensions and elements of the codes, of the zero point if it is not

@@ -6,9 +6,8 @@
 //! symmetric (`affine` where weights are asymmetric as well). Large models are compared in two
 //! configurations, in all of them where `ONNXQ_ALL_CONFIGURATIONS` is set.
 
-use std::{collections::BTreeMap, env, fmt, fs, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, env, fmt, fs, process::ExitCode};
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use onnxq::quant::Ranges;
 use onnxq_ir::Model;
 use onnxq_pass::PassContext;
@@ -19,7 +18,7 @@ use onnxq_tests::{
     oracle::{OracleError, oracle},
     stages::Stages,
     subject::{load, run_passes},
-    zoo::zoo,
+    suite,
 };
 use serde_json::{Value, json};
 
@@ -184,27 +183,23 @@ impl fmt::Display for Configuration {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let Some(zoo) = zoo() else {
-        let missing = Trial::test("models", || Ok(())).with_ignored_flag(true);
-        return libtest_mimic::run(&arguments, vec![missing]).exit_code();
-    };
-    let all = env::var_os(ALL).is_some();
-    let mut trials = Vec::new();
-    for model in Stages::all(zoo) {
-        let size = fs::metadata(&model.path).map_or(0, |m| m.len());
-        for configuration in Configuration::all() {
-            // Asked for, they run; else they are listed as ignored.
-            let large = size > LARGE && !configuration.is_common();
-            let rare = size > SMALL && configuration.symmetry == Symmetry::None;
-            let skipped = (large || rare) && !all;
-            let model = Arc::clone(&model);
-            let name = format!("{}/{configuration}", model.name);
-            let test = move || parity(&model, &configuration).map_err(Failed::from);
-            trials.push(Trial::test(name, test).with_ignored_flag(skipped));
+    suite::run(|zoo| {
+        let all = env::var_os(ALL).is_some();
+        let mut trials = Vec::new();
+        for model in Stages::all(zoo) {
+            let size = fs::metadata(&model.path).map_or(0, |m| m.len());
+            for configuration in Configuration::all() {
+                // Asked for, they run; else they are listed as ignored.
+                let large = size > LARGE && !configuration.is_common();
+                let rare = size > SMALL && configuration.symmetry == Symmetry::None;
+                let skipped = (large || rare) && !all;
+                let name = configuration.to_string();
+                let trial = suite::trial(&model, &name, move |m| parity(m, &configuration));
+                trials.push(trial.with_ignored_flag(skipped));
+            }
         }
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+        trials
+    })
 }
 
 fn parity(model: &Stages, configuration: &Configuration) -> Result<(), String> {

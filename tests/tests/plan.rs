@@ -5,20 +5,20 @@
 //!   they are observed makes no difference to the outputs.
 //! - `quantized`: of the quantized model too, the outputs are the reference's.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use indexmap::IndexMap;
-use libtest_mimic::{Arguments, Failed, Trial};
 use onnxq_ir::{Graph, Model, ValueId};
 use onnxq_runtime::{Executor, Plan, View, Workspace};
 use onnxq_tensor::Tensor;
 use onnxq_tests::{
-    case::Allowed, metrics::compare, oracle::Tensors, stages::Stages, subject::check_outputs,
-    zoo::zoo,
+    case::Allowed,
+    metrics::compare,
+    oracle::Tensors,
+    stages::Stages,
+    subject::check_outputs,
+    suite::{self, Property},
 };
-
-/// A property of a model; what is wrong where it does not hold.
-type Property = fn(&Stages) -> Result<(), String>;
 
 const PROPERTIES: &[(&str, Property)] = &[
     ("outputs", outputs),
@@ -31,21 +31,7 @@ const PROPERTIES: &[(&str, Property)] = &[
 const LEAST_DB: f64 = 80.0;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let Some(zoo) = zoo() else {
-        let missing = Trial::test("models", || Ok(())).with_ignored_flag(true);
-        return libtest_mimic::run(&arguments, vec![missing]).exit_code();
-    };
-    let mut trials = Vec::new();
-    for model in Stages::all(zoo) {
-        for &(name, holds) in PROPERTIES {
-            let model = Arc::clone(&model);
-            trials.push(Trial::test(format!("{}/{name}", model.name), move || {
-                holds(&model).map_err(Failed::from)
-            }));
-        }
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    suite::run(|zoo| suite::of_each(&Stages::all(zoo), PROPERTIES))
 }
 
 fn in_order(graph: &Graph, inputs: &Tensors) -> Vec<Option<Tensor>> {

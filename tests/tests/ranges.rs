@@ -6,7 +6,7 @@
 //!   bin: a value on the edge of one falls into the next when its last bit changes.
 //! - `<distribution>/<method>`: bit for bit, where both see the same values.
 
-use std::{fs, process::ExitCode, sync::Arc};
+use std::{fs, process::ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use onnxq::{
@@ -20,6 +20,7 @@ use onnxq_tests::{
     oracle::{OracleError, Tensors, oracle},
     stages::Stages,
     subject::to_bytes,
+    suite,
     zoo::zoo,
 };
 use serde_json::{Value, json};
@@ -124,10 +125,8 @@ fn main() -> ExitCode {
                     if name != "minmax" && too_much {
                         continue;
                     }
-                    let model = Arc::clone(&model);
-                    trials.push(Trial::test(format!("{}/{name}", model.name), move || {
-                        on_model(&model, name, method).map_err(Failed::from)
-                    }));
+                    let holds = move |m: &Stages| on_model(m, name, method);
+                    trials.push(suite::trial(&model, name, holds));
                 }
             }
         }

@@ -7,10 +7,10 @@
 //! - `interpreter`: it computes what ONNX Runtime does, before and after.
 //! - `table`: operators, bytes and noise are those of `snapshots/models/<model>.snap`.
 
-use std::{fs, panic, process::ExitCode, sync::Arc};
+use std::{fs, panic, process::ExitCode};
 
 use indexmap::IndexMap;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use onnxq_ir::Model;
 use onnxq_tensor::DType;
 use onnxq_tests::{
@@ -19,12 +19,9 @@ use onnxq_tests::{
     oracle::{Level, Tensors, oracle},
     stages::{Stage, Stages, reference},
     subject::{check_laws, check_outputs, interpret, to_bytes},
+    suite::{self, Property},
     workspace_dir,
-    zoo::zoo,
 };
-
-/// A property of a model; what is wrong where it does not hold.
-type Property = fn(&Stages) -> Result<(), String>;
 
 const PROPERTIES: &[(&str, Property)] = &[
     ("file", file),
@@ -63,26 +60,14 @@ const NOISIER: &[(&str, f64, &str)] = &[
 const MARGIN: f64 = 0.5;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let Some(zoo) = zoo() else {
-        let missing = Trial::test("models", || Ok(())).with_ignored_flag(true);
-        return libtest_mimic::run(&arguments, vec![missing]).exit_code();
-    };
-    let mut trials = vec![Trial::test("zoo_is_complete", move || {
-        match zoo.models().count() {
+    suite::run(|zoo| {
+        let complete = Trial::test("zoo_is_complete", move || match zoo.models().count() {
             30.. => Ok(()),
             count => Err(Failed::from(format!("only {count} models"))),
-        }
-    })];
-    for model in Stages::all(zoo) {
-        for &(name, holds) in PROPERTIES {
-            let model = Arc::clone(&model);
-            trials.push(Trial::test(format!("{}/{name}", model.name), move || {
-                holds(&model).map_err(Failed::from)
-            }));
-        }
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+        });
+        let properties = suite::of_each(&Stages::all(zoo), PROPERTIES);
+        [complete].into_iter().chain(properties).collect()
+    })
 }
 
 fn file(model: &Stages) -> Result<(), String> {

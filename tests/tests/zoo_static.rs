@@ -11,18 +11,16 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use onnxq_tests::{
     metrics::compare,
     oracle::{Level, Tensors, oracle},
     stages::{Stage, Stages, reference_static},
     subject::{check_laws, interpret},
+    suite::{self, Property},
     tasks::{has_task, measure},
-    zoo::{Zoo, zoo},
+    zoo::Zoo,
 };
-
-/// A property of a model; what is wrong where it does not hold.
-type Property = fn(&Stages) -> Result<(), String>;
 
 const PROPERTIES: &[(&str, Property)] = &[
     ("qdq", |m| sound(m, m.static_qdq()?, "QDQ")),
@@ -79,27 +77,14 @@ const ACCURACY: &[(&str, f64)] = &[
 ];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let Some(zoo) = zoo() else {
-        let missing = Trial::test("models", || Ok(())).with_ignored_flag(true);
-        return libtest_mimic::run(&arguments, vec![missing]).exit_code();
-    };
-    libtest_mimic::run(&arguments, trials(zoo)).exit_code()
+    suite::run(trials)
 }
 
 fn trials(zoo: &'static Zoo) -> Vec<Trial> {
-    let mut trials = Vec::new();
     let models = Stages::all(zoo);
-    for model in &models {
-        let properties = PROPERTIES.iter().copied();
-        let accuracy = has_task(&model.name).then_some(("accuracy", accuracy as Property));
-        for (name, holds) in properties.chain(accuracy) {
-            let model = Arc::clone(model);
-            trials.push(Trial::test(format!("{}/{name}", model.name), move || {
-                holds(&model).map_err(Failed::from)
-            }));
-        }
-    }
+    let mut trials = suite::of_each(&models, PROPERTIES);
+    let tasks = models.iter().filter(|model| has_task(&model.name));
+    trials.extend(tasks.map(|model| suite::trial(model, "accuracy", accuracy)));
     trials.push(Trial::test(
         "noise_is_less_than_the_reference_tools",
         move || average(&models).map_err(Failed::from),
