@@ -166,8 +166,9 @@ class Zoo:
         return result
 
 
-def reference_flow(zoo, name, options, scratch):
-    """One flow of the tool on one model: its figures, or the step that failed and why."""
+def flow(zoo, name, options, scratch, quantize):
+    """One flow of the tool on one model: its figures, or the step that failed and why. `quantize`
+    makes a file from a preprocessed one, or from the model itself without `options` for that."""
     source, out = zoo.paths[name], os.path.join(scratch, name + ".onnx")
     step = "preprocess"
     try:
@@ -175,11 +176,16 @@ def reference_flow(zoo, name, options, scratch):
             source = os.path.join(scratch, name + ".pre.onnx")
             quant_pre_process(zoo.paths[name], source, **options)
         step = "quantize"
-        quantize_dynamic(source, out)
+        quantize(source, out)
         step = "run"
         return zoo.evaluate(name, out)
     except Exception as e:  # a failure is a result
         return {"failed": step, "error": shorten(e)}
+
+
+def best(flows):
+    """The first that gives a model which loads and runs."""
+    return next((f for f, r in flows.items() if "error" not in r), None)
 
 
 def record(zoo):
@@ -187,8 +193,8 @@ def record(zoo):
     for name, path in zoo.paths.items():
         entry = {"float": zoo.evaluate(name, path)}
         with tempfile.TemporaryDirectory() as scratch:
-            entry["flows"] = {flow: reference_flow(zoo, name, options, scratch) for flow, options in FLOWS.items()}
-        entry["best"] = next((f for f, r in entry["flows"].items() if "error" not in r), None)
+            entry["flows"] = {f: flow(zoo, name, options, scratch, quantize_dynamic) for f, options in FLOWS.items()}
+        entry["best"] = best(entry["flows"])
         models[name] = entry
         print("%-24s %s" % (name, "  ".join("%s %s" % (f, summary(r)) for f, r in entry["flows"].items())), flush=True)
     return models
@@ -227,25 +233,24 @@ def machine():
     return {"processor": info.get("model name", platform.machine()), "vnni": "vnni" in info.get("flags", "")}
 
 
-def main():
-    ap = argparse.ArgumentParser(description="Measure dynamic INT8 quantization of the model zoo.")
+def arguments(description):
+    ap = argparse.ArgumentParser(description=description)
     ap.add_argument("--zoo", required=True)
     ap.add_argument("--models", required=True)
     ap.add_argument("--only", help="names, separated by commas")
-    ap.add_argument("--ours", metavar="DIR", help="measure these files instead of the reference tool's")
     ap.add_argument("-o", "--output")
-    args = ap.parse_args()
+    return ap
+
+
+def figures(args, collect):
+    """What `collect` finds of the zoo's models; it goes to the output file as well, if there is one."""
     logging.disable(logging.CRITICAL)
     ort.set_default_logger_severity(4)
     zoo = Zoo(os.path.abspath(args.zoo), os.path.abspath(args.models), args.only and args.only.split(","))
-    ours, output = (p and os.path.abspath(p) for p in (args.ours, args.output))
+    output = args.output and os.path.abspath(args.output)
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # the reference tools leave files in the current directory
-        if ours:
-            with open(os.path.join(HERE, "reference.json")) as f:
-                models = measure(zoo, ours, json.load(f)["models"])
-        else:
-            models = record(zoo)
+        models = collect(zoo)
         os.chdir(HERE)
     result = {"versions": {"python": platform.python_version(), "onnx": onnx.__version__,
                            "onnxruntime": ort.__version__, "numpy": np.__version__},
@@ -254,7 +259,21 @@ def main():
         with open(output, "w") as f:
             json.dump(result, f, indent=1)
             f.write("\n")
-    return any("error" in m for m in models.values()) if ours else False
+    return models
+
+
+def main():
+    ap = arguments("Measure dynamic INT8 quantization of the model zoo.")
+    ap.add_argument("--ours", metavar="DIR", help="measure these files instead of the reference tool's")
+    args = ap.parse_args()
+    if not args.ours:
+        figures(args, record)
+        return False
+    ours = os.path.abspath(args.ours)
+    with open(os.path.join(HERE, "reference.json")) as f:
+        baseline = json.load(f)["models"]
+    models = figures(args, lambda zoo: measure(zoo, ours, baseline))
+    return any("error" in m for m in models.values())
 
 
 if __name__ == "__main__":
