@@ -17,7 +17,9 @@
 #![forbid(clippy::std_instead_of_core)]
 
 mod activation;
+mod depthwise;
 mod epilogue;
+mod image;
 mod isa;
 mod math;
 mod memory;
@@ -27,7 +29,11 @@ mod tiers;
 mod tile;
 
 pub use activation::{Unary, unary, unary_in_place};
+pub use depthwise::{
+    Depthwise, DepthwiseWeights, depthwise_packed_len, depthwise_scratch_lines, pack_depthwise,
+};
 pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual};
+pub use image::{Image, Window, pad};
 pub use isa::{Cpu, Isa, UnknownIsa};
 pub use memory::{Line, bytes_mut};
 pub use pack::{Packed, Weights, pack, packed_len};

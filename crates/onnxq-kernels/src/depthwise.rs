@@ -1,0 +1,216 @@
+//! [`Depthwise`]: convolutions with one input channel for each output channel, over a channels-last image.
+//!
+//! Each sum has few terms, so that moving bytes is what costs. With dot products of four bytes the
+//! terms of a sum are taken from four *rows* of the image, one below the other: four rows of 64
+//! bytes, interleaved, are four registers in which each 32 bits hold a column of one channel.
+//! That is done once for each column of the image, in a scratch that stays in the first-level
+//! cache; all positions of a window, and the next rows of the result by weights moved down, read
+//! what has been interleaved:
+//!
+//! ```text
+//! row y-1   a0 a1 a2 ...            result y:     (w0 w1 w2 0)
+//! row y     b0 b1 b2 ...     =>     a0 b0 c0 d0 | a1 b1 c1 d1 | ...
+//! row y+1   c0 c1 c2 ...            result y+1:   (0 w0 w1 w2)
+//! row y+2   d0 d1 d2 ...
+//! ```
+//!
+//! Other tiers run the plain loop below, which defines the result.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod pack;
+
+use core::ops::Range;
+
+pub use pack::{DepthwiseWeights, depthwise_packed_len, pack_depthwise};
+
+use crate::{
+    Cpu, Line, Requantize, Residual,
+    epilogue::quantized,
+    image::{Image, Window},
+    tiers::tiers,
+};
+
+/// Channels that the plain loop takes at a time.
+const CHUNK: usize = 32;
+
+/// A depthwise convolution, see the [module](self).
+///
+/// `y[r, s, c] = requantize(Σ x[r·stride + i·dilation - pad, ..., c] · w[c, i, j] + offset[c])`, where what lies around
+/// the image is the byte `pad`.
+#[derive(Clone, Copy, Debug)]
+pub struct Depthwise<'a> {
+    /// The image.
+    pub image: Image<'a>,
+    /// The byte around it: its zero point.
+    pub pad: u8,
+    /// How the kernel lies.
+    pub window: Window,
+    /// The kernel, packed for this window.
+    pub weights: DepthwiseWeights<'a>,
+    /// Added to the sums, by channel: the bias less `zero · Σw`, for the zero point of the image.
+    pub offset: &'a [i32],
+    /// Rows and columns of the result.
+    pub result: [usize; 2],
+}
+
+/// Lines of scratch memory that a depthwise convolution with such a window needs.
+pub fn depthwise_scratch_lines(window: &Window) -> usize {
+    pack::Plan::of(window).map_or(0, |plan| plan.scratch_lines())
+}
+
+impl Depthwise<'_> {
+    /// Computes `rows` of the result into `y`, which is these rows, as is the residual, if there is one.
+    ///
+    /// # Panics
+    /// Sizes that do not fit together.
+    pub fn run(
+        &self,
+        cpu: Cpu,
+        rows: Range<usize>,
+        y: &mut [u8],
+        to: &Requantize<'_>,
+        scratch: &mut [Line],
+    ) {
+        let [_, _, channels] = self.image.dims;
+        let row_bytes = self.result[1] * channels;
+        self.image.check();
+        assert_eq!(
+            self.weights.window, self.window,
+            "weights of another window"
+        );
+        assert_eq!(self.weights.channels, channels, "weights of other channels");
+        assert!(
+            self.weights.data.len() >= depthwise_packed_len(&self.window, channels),
+            "packed weights"
+        );
+        assert_eq!(self.offset.len(), channels, "an offset for each channel");
+        assert_eq!(to.scale.len(), channels, "a scale for each channel");
+        assert!(
+            rows.start <= rows.end && rows.end <= self.result[0],
+            "rows of the result"
+        );
+        assert_eq!(y.len(), rows.len() * row_bytes, "the result");
+        assert!(
+            scratch.len() >= depthwise_scratch_lines(&self.window),
+            "scratch memory"
+        );
+        if let Some(residual) = &to.residual {
+            assert_eq!(residual.data.len(), y.len(), "the residual");
+        }
+        if y.is_empty() {
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
+        if avx512::run(self, cpu, rows.clone(), y, to, scratch) {
+            self.add_residual(cpu, y, to);
+            return;
+        }
+        plain(cpu, self, rows, y, to);
+        self.add_residual(cpu, y, to);
+    }
+
+    fn add_residual(&self, cpu: Cpu, y: &mut [u8], to: &Requantize<'_>) {
+        if let Some(residual) = &to.residual {
+            add_residual(cpu, y, to.zero, to.bounds[0] < 0, residual);
+        }
+    }
+
+    #[inline(always)]
+    fn plain<const SIGNED: bool>(&self, rows: Range<usize>, y: &mut [u8], to: &Requantize<'_>) {
+        let [_, _, channels] = self.image.dims;
+        let mut pixels = y.chunks_exact_mut(channels);
+        for row in rows {
+            for (column, y) in pixels.by_ref().take(self.result[1]).enumerate() {
+                let at = self.window.at([row, column]);
+                for first in (0..channels).step_by(CHUNK) {
+                    let count = CHUNK.min(channels - first);
+                    let sums = self.sums::<SIGNED>(at, first, count);
+                    let mut offset = [0; CHUNK];
+                    offset[..count].copy_from_slice(&self.offset[first..][..count]);
+                    let mut scale = [0.0; CHUNK];
+                    scale[..count].copy_from_slice(&to.scale[first..][..count]);
+                    let mut bytes = [0; CHUNK];
+                    for i in 0..CHUNK {
+                        let scaled = sums[i].wrapping_add(offset[i]) as f32 * scale[i];
+                        bytes[i] = quantized(scaled, to.zero, to.bounds) as u8;
+                    }
+                    y[first..][..count].copy_from_slice(&bytes[..count]);
+                }
+            }
+        }
+    }
+
+    /// The sums of some channels in the window that begins at a place.
+    #[inline(always)]
+    fn sums<const SIGNED: bool>(
+        &self,
+        [top, left]: [usize; 2],
+        first: usize,
+        count: usize,
+    ) -> [i32; CHUNK] {
+        let Window {
+            kernel, dilations, ..
+        } = self.window;
+        let [height, width, channels] = self.image.dims;
+        let padded = channels.next_multiple_of(CHUNK);
+        let weights = self.weights.plain();
+        let around = [self.pad; CHUNK];
+        let mut sums = [0i32; CHUNK];
+        for i in 0..kernel[0] {
+            let row = top.wrapping_add(i * dilations[0]);
+            for j in 0..kernel[1] {
+                let column = left.wrapping_add(j * dilations[1]);
+                let mut some = around;
+                let x = match row < height && column < width {
+                    false => &around,
+                    true => {
+                        let x = &self.image.data[(row * width + column) * channels + first..];
+                        match x.first_chunk() {
+                            Some(x) => x,
+                            None => {
+                                some[..count].copy_from_slice(&x[..count]);
+                                &some
+                            }
+                        }
+                    }
+                };
+                let w = &weights[((i * kernel[1] + j) * padded + first) * 2..][..CHUNK * 2];
+                for c in 0..CHUNK {
+                    let x = match SIGNED {
+                        true => i32::from(x[c] as i8),
+                        false => i32::from(x[c]),
+                    };
+                    let w = i16::from_le_bytes([w[2 * c], w[2 * c + 1]]);
+                    sums[c] = sums[c].wrapping_add(x * i32::from(w));
+                }
+            }
+        }
+        sums
+    }
+}
+
+tiers! {
+    fn plain(x: &Depthwise<'_>, rows: Range<usize>, y: &mut [u8], to: &Requantize<'_>) {
+        match x.image.signed {
+            true => x.plain::<true>(rows, y, to),
+            false => x.plain::<false>(rows, y, to),
+        }
+    }
+
+    /// Adds another tensor to bytes with the zero point `zero`, in place.
+    fn add_residual(y: &mut [u8], zero: i32, signed: bool, residual: &Residual<'_>) {
+        let [scale, other_scale, sum_scale] = residual.scales;
+        let [other_zero, sum_zero] = residual.zeros;
+        // The value of a byte of either type: flipped, less what that has added.
+        let flip = |signed| if signed { 0x80u8 } else { 0 };
+        let (flip, other_flip) = (flip(signed), flip(residual.signed));
+        let (zero, other_zero) = (zero + i32::from(flip), other_zero + i32::from(other_flip));
+        for (y, &other) in y.iter_mut().zip(residual.data) {
+            let q = i32::from(*y ^ flip) - zero;
+            let other = i32::from(other ^ other_flip) - other_zero;
+            let sum = q as f32 * scale + other as f32 * other_scale;
+            *y = quantized(sum / sum_scale, sum_zero, residual.bounds) as u8;
+        }
+    }
+}
