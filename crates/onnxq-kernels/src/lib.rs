@@ -35,6 +35,6 @@ pub use depthwise::{
 pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual};
 pub use image::{Image, Window, pad};
 pub use isa::{Cpu, Isa, UnknownIsa};
-pub use memory::{Line, bytes_mut};
+pub use memory::{Line, bytes, bytes_mut};
 pub use pack::{Packed, Weights, pack, packed_len};
 pub use product::{Geometry, Left, Product, scratch_lines};

@@ -28,3 +28,10 @@ pub fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
     // SAFETY: a line is 64 bytes without padding; every bit pattern is valid in both.
     unsafe { core::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 64) }
 }
+
+/// The lines as bytes.
+#[expect(unsafe_code, reason = "plain memory seen as another plain type")]
+pub fn bytes(lines: &[Line]) -> &[u8] {
+    // SAFETY: as in `bytes_mut`.
+    unsafe { core::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 64) }
+}

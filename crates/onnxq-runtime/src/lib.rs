@@ -7,6 +7,9 @@
 
 mod executor;
 mod plan;
+mod program;
 
 pub use executor::{Executor, RunError};
+pub use onnxq_kernels::{Cpu, Isa};
 pub use plan::{Plan, View, Workspace};
+pub use program::{Memory, Program, ProgramError, ProgramOptions, StepInfo};

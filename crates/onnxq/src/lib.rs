@@ -16,6 +16,7 @@
 
 pub mod calibrate;
 pub mod compare;
+mod compile;
 pub mod data;
 pub mod debug;
 pub mod distance;
@@ -25,13 +26,17 @@ mod session;
 use std::path::Path;
 
 pub use calibrate::{CalibrationOptions, Calibrator, Shard, calibrate};
+pub use compile::{CompileOptions, PIPELINE, ShapeError, bind, compile};
 pub use onnxq_ir::{self as ir, Model};
 pub use onnxq_onnx::{self as onnx, SaveOptions, SaveReport};
 pub use onnxq_ops as ops;
 pub use onnxq_pass as pass;
 pub use onnxq_passes::{Calibrate, RangeRequest, RangeSource, registry};
 pub use onnxq_quant as quant;
-pub use onnxq_runtime::{Executor, Plan, RunError, View, Workspace};
+pub use onnxq_runtime::{
+    Cpu, Executor, Isa, Memory, Plan, Program, ProgramError, ProgramOptions, RunError, StepInfo,
+    View, Workspace,
+};
 pub use onnxq_tensor as tensor;
 pub use session::Session;
 
@@ -57,6 +62,10 @@ pub enum Error {
     Data(#[from] data::DataError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     #[error(transparent)]
     Calibration(#[from] calibrate::CalibrationError),
     #[error(transparent)]

@@ -7,7 +7,7 @@ use super::data::{Data, Floats};
 
 /// Vectors that no value uses. Their contents are arbitrary.
 #[derive(Default)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     /// Sorted by length.
     free: Vec<Vec<f32>>,
 }
@@ -15,7 +15,7 @@ pub(super) struct Pool {
 impl Pool {
     /// Memory for `len` elements, of arbitrary contents, perhaps longer; `None` where there is not
     /// that much.
-    pub(super) fn take(&mut self, len: usize) -> Option<Vec<f32>> {
+    pub(crate) fn take(&mut self, len: usize) -> Option<Vec<f32>> {
         let at = self.free.partition_point(|v| v.len() < len);
         // A vector far too long would be missed by a larger tensor later.
         if self
@@ -35,20 +35,20 @@ impl Pool {
     }
 
     /// The same, of zeros.
-    pub(super) fn zeroed(&mut self, len: usize) -> Option<Vec<f32>> {
+    pub(crate) fn zeroed(&mut self, len: usize) -> Option<Vec<f32>> {
         let mut memory = self.take(len)?;
         memory[..len].fill(0.0);
         Some(memory)
     }
 
     /// Takes memory back.
-    pub(super) fn give(&mut self, memory: Vec<f32>) {
+    pub(crate) fn give(&mut self, memory: Vec<f32>) {
         let at = self.free.partition_point(|v| v.len() < memory.len());
         self.free.insert(at, memory);
     }
 
     /// Ends one use of a value, which gives its memory back if it was the last.
-    pub(super) fn end(&mut self, data: Data) {
+    pub(crate) fn end(&mut self, data: Data) {
         if let Data::Floats(Floats { data, .. }) = data
             && let Some(memory) = Arc::into_inner(data)
         {

@@ -9,14 +9,14 @@ use onnxq_tensor::{Buffer, DType, Dims, Tensor, TensorError};
 /// A `float32` tensor in memory of a [`Pool`](super::buffers::Pool). The vector may be longer than
 /// the tensor.
 #[derive(Clone)]
-pub(super) struct Floats {
-    pub(super) data: Arc<Vec<f32>>,
-    pub(super) dims: Dims,
+pub(crate) struct Floats {
+    pub(crate) data: Arc<Vec<f32>>,
+    pub(crate) dims: Dims,
 }
 
 impl Floats {
     /// The first elements of `data` under `dims`. There must be enough.
-    pub(super) fn new(data: Vec<f32>, dims: Dims) -> Floats {
+    pub(crate) fn new(data: Vec<f32>, dims: Dims) -> Floats {
         debug_assert!(data.len() >= dims.iter().product());
         Floats {
             data: Arc::new(data),
@@ -24,7 +24,7 @@ impl Floats {
         }
     }
 
-    pub(super) fn elements(&self) -> &[f32] {
+    pub(crate) fn elements(&self) -> &[f32] {
         &self.data[..self.dims.iter().product()]
     }
 
@@ -44,7 +44,7 @@ impl Floats {
 
 /// A value while a plan runs.
 #[derive(Clone)]
-pub(super) enum Data {
+pub(crate) enum Data {
     /// What kernels make.
     Floats(Floats),
     /// What comes from outside or from the reference.
@@ -53,7 +53,7 @@ pub(super) enum Data {
 
 impl Data {
     /// Elements and dimensions, if this is a `float32` tensor whose memory is aligned.
-    pub(super) fn floats(&self) -> Option<(&[f32], &[usize])> {
+    pub(crate) fn floats(&self) -> Option<(&[f32], &[usize])> {
         match self {
             Data::Floats(f) => Some((f.elements(), &f.dims)),
             Data::Value(Value::Tensor(t)) if t.dtype() == DType::F32 => {
@@ -65,7 +65,7 @@ impl Data {
     }
 
     /// The tensor, if it is none of floats in pooled memory.
-    pub(super) fn tensor(&self) -> Option<&Tensor> {
+    pub(crate) fn tensor(&self) -> Option<&Tensor> {
         match self {
             Data::Value(Value::Tensor(t)) => Some(t),
             _ => None,
@@ -73,7 +73,7 @@ impl Data {
     }
 
     /// The value, sharing memory.
-    pub(super) fn value(&self) -> Result<Value, TensorError> {
+    pub(crate) fn value(&self) -> Result<Value, TensorError> {
         match self {
             Data::Floats(f) => f.tensor().map(Value::Tensor),
             Data::Value(v) => Ok(v.clone()),
@@ -81,7 +81,7 @@ impl Data {
     }
 
     /// How observers see it, if it is a tensor.
-    pub(super) fn view(&self) -> Option<View<'_>> {
+    pub(crate) fn view(&self) -> Option<View<'_>> {
         match self {
             Data::Floats(f) => Some(View {
                 dtype: DType::F32,

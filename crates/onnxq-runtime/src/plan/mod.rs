@@ -28,10 +28,11 @@ use onnxq_tensor::{DType, Tensor};
 use smallvec::SmallVec;
 
 pub use self::data::View;
-use self::{
+pub(crate) use self::{
     buffers::Pool,
     data::{Data, Floats},
-    steps::Kernel,
+    kernels::stencil::Window2,
+    steps::{Epilogue, Kernel, Known, NodeContext, conv::Window, kernel},
 };
 use crate::{RunError, executor::check_inputs};
 

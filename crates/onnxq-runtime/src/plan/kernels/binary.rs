@@ -3,20 +3,20 @@
 use super::multiversion;
 
 /// A function of two floats.
-pub(in crate::plan) trait Function: Copy + Send + Sync + 'static {
+pub(crate) trait Function: Copy + Send + Sync + 'static {
     /// Its value. Always to be inlined.
     fn at(self, a: f32, b: f32) -> f32;
 }
 
 /// One operand of a row.
 #[derive(Clone, Copy)]
-pub(in crate::plan) enum Row<'a> {
+pub(crate) enum Row<'a> {
     Elements(&'a [f32]),
     Same(f32),
 }
 
 /// `y = f(a, b)`.
-pub(in crate::plan) fn row<F: Function>(f: F, a: Row<'_>, b: Row<'_>, y: &mut [f32]) {
+pub(crate) fn row<F: Function>(f: F, a: Row<'_>, b: Row<'_>, y: &mut [f32]) {
     match (a, b) {
         (Row::Elements(a), Row::Elements(b)) => both(f, a, b, y),
         (Row::Elements(a), Row::Same(b)) => right(f, a, b, y),
@@ -26,7 +26,7 @@ pub(in crate::plan) fn row<F: Function>(f: F, a: Row<'_>, b: Row<'_>, y: &mut [f
 }
 
 /// `y = f(y, b)`.
-pub(in crate::plan) fn update_row<F: Function>(f: F, y: &mut [f32], b: Row<'_>) {
+pub(crate) fn update_row<F: Function>(f: F, y: &mut [f32], b: Row<'_>) {
     match b {
         Row::Elements(b) => update(f, y, b),
         Row::Same(b) => update_same(f, y, b),

@@ -4,24 +4,24 @@ use gemm_common::Parallelism;
 
 /// A matrix in a slice.
 #[derive(Clone, Copy)]
-pub(in crate::plan) struct Matrix<'a> {
-    pub(in crate::plan) data: &'a [f32],
+pub(crate) struct Matrix<'a> {
+    pub(crate) data: &'a [f32],
     /// Elements from one row to the next.
-    pub(in crate::plan) row: usize,
+    pub(crate) row: usize,
     /// Elements from one column to the next.
-    pub(in crate::plan) column: usize,
+    pub(crate) column: usize,
 }
 
 /// A matrix to be written, with contiguous rows.
-pub(in crate::plan) struct MatrixMut<'a> {
-    pub(in crate::plan) data: &'a mut [f32],
+pub(crate) struct MatrixMut<'a> {
+    pub(crate) data: &'a mut [f32],
     /// Elements from one row to the next.
-    pub(in crate::plan) row: usize,
+    pub(crate) row: usize,
 }
 
 impl<'a> Matrix<'a> {
     /// A matrix of contiguous rows of `columns` elements.
-    pub(in crate::plan) fn rows(data: &'a [f32], columns: usize) -> Matrix<'a> {
+    pub(crate) fn rows(data: &'a [f32], columns: usize) -> Matrix<'a> {
         Matrix {
             data,
             row: columns,
@@ -30,7 +30,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The same elements with rows and columns exchanged.
-    pub(in crate::plan) fn transposed(self) -> Matrix<'a> {
+    pub(crate) fn transposed(self) -> Matrix<'a> {
         Matrix {
             row: self.column,
             column: self.row,
@@ -58,7 +58,7 @@ fn extent(rows: usize, row: usize, columns: usize, column: usize) -> Option<usiz
 ///
 /// # Panics
 /// A matrix is not in its slice.
-pub(in crate::plan) fn gemm(
+pub(crate) fn gemm(
     [m, n, k]: [usize; 3],
     c: MatrixMut<'_>,
     add: bool,

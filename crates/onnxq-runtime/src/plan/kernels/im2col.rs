@@ -6,12 +6,7 @@ use super::stencil::Window2;
 
 /// Writes, for each channel and tap, a row of what it meets at positions `at` of the result,
 /// counted along its rows. `planes` are the channels.
-pub(in crate::plan) fn im2col(
-    window: &Window2,
-    planes: &[f32],
-    at: Range<usize>,
-    columns: &mut [f32],
-) {
+pub(crate) fn im2col(window: &Window2, planes: &[f32], at: Range<usize>, columns: &mut [f32]) {
     let [height, width] = window.input;
     let len = at.len();
     let mut rows = columns.chunks_exact_mut(len);

@@ -1,12 +1,12 @@
 //! Loops over floats: safe code that the compiler vectorizes, compiled once for each instruction
 //! set by [`multiversion`], and the matrix product.
 
-pub(super) mod binary;
-pub(super) mod gemm;
-pub(super) mod im2col;
-pub(super) mod rows;
-pub(super) mod stencil;
-pub(super) mod unary;
+pub(crate) mod binary;
+pub(crate) mod gemm;
+pub(crate) mod im2col;
+pub(crate) mod rows;
+pub(crate) mod stencil;
+pub(crate) mod unary;
 
 /// Instruction sets for which loops are compiled.
 #[derive(Clone, Copy)]

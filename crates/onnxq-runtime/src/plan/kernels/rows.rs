@@ -35,7 +35,7 @@ fn total(x: &[f32]) -> f32 {
 
 multiversion! {
     /// Softmax of each row of `width` elements.
-    pub(in crate::plan) fn softmax(x: &[f32], y: &mut [f32], width: usize) {
+    pub(crate) fn softmax(x: &[f32], y: &mut [f32], width: usize) {
         let _ = FMA;
         for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
             let max = reduce(x, f32::NEG_INFINITY, |a, b| if a > b { a } else { b });
@@ -52,7 +52,7 @@ multiversion! {
 
 multiversion! {
     /// Layer normalization of each row of `scale.len()` elements; an empty `bias` is none.
-    pub(in crate::plan) fn layer_norm(
+    pub(crate) fn layer_norm(
         x: &[f32],
         y: &mut [f32],
         scale: &[f32],
@@ -97,7 +97,7 @@ fn sum_of_squares<const FMA: bool>(x: &[f32]) -> f32 {
 
 multiversion! {
     /// The sum of each row of `width` elements, times `scale`.
-    pub(in crate::plan) fn sums(x: &[f32], y: &mut [f32], width: usize, scale: f32) {
+    pub(crate) fn sums(x: &[f32], y: &mut [f32], width: usize, scale: f32) {
         let _ = FMA;
         for (x, y) in x.chunks_exact(width).zip(y) {
             *y = total(x) * scale;
@@ -107,14 +107,14 @@ multiversion! {
 
 /// What follows a product, element by element.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub(in crate::plan) struct Clamp {
-    pub(in crate::plan) min: Option<f32>,
-    pub(in crate::plan) max: Option<f32>,
+pub(crate) struct Clamp {
+    pub(crate) min: Option<f32>,
+    pub(crate) max: Option<f32>,
 }
 
 multiversion! {
     /// Adds `bias` and `other`, element by element where it is not empty, then clamps.
-    pub(in crate::plan) fn finish(y: &mut [f32], bias: f32, other: &[f32], clamp: Clamp) {
+    pub(crate) fn finish(y: &mut [f32], bias: f32, other: &[f32], clamp: Clamp) {
         let _ = FMA;
         let min = clamp.min.unwrap_or(f32::NEG_INFINITY);
         let max = clamp.max.unwrap_or(f32::INFINITY);
@@ -137,7 +137,7 @@ multiversion! {
 
 multiversion! {
     /// `y = x * scale + shift`.
-    pub(in crate::plan) fn affine(x: &[f32], y: &mut [f32], scale: f32, shift: f32) {
+    pub(crate) fn affine(x: &[f32], y: &mut [f32], scale: f32, shift: f32) {
         for (y, &x) in y.iter_mut().zip(x) {
             *y = mul_add::<FMA>(x, scale, shift);
         }

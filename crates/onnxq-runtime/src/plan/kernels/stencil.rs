@@ -9,14 +9,14 @@ use super::{mul_add, multiversion};
 
 /// A window over two axes, placed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::plan) struct Window2 {
-    pub(in crate::plan) input: [usize; 2],
-    pub(in crate::plan) output: [usize; 2],
-    pub(in crate::plan) kernel: [usize; 2],
-    pub(in crate::plan) strides: [usize; 2],
-    pub(in crate::plan) dilations: [usize; 2],
+pub(crate) struct Window2 {
+    pub(crate) input: [usize; 2],
+    pub(crate) output: [usize; 2],
+    pub(crate) kernel: [usize; 2],
+    pub(crate) strides: [usize; 2],
+    pub(crate) dilations: [usize; 2],
     /// Padding before.
-    pub(in crate::plan) begin: [usize; 2],
+    pub(crate) begin: [usize; 2],
 }
 
 impl Window2 {
@@ -30,19 +30,19 @@ impl Window2 {
 
     /// Elements from one row of the result to the next, in the form that [`weighted`] and
     /// [`largest`] write.
-    pub(in crate::plan) fn pitch(&self) -> usize {
+    pub(crate) fn pitch(&self) -> usize {
         self.phase()[1]
     }
 
     /// Elements of the result in that form, in whole blocks.
-    pub(in crate::plan) fn span(&self) -> usize {
+    pub(crate) fn span(&self) -> usize {
         let span = (self.output[0] - 1) * self.pitch() + self.output[1];
         span.next_multiple_of(BLOCK)
     }
 
     /// Elements of all phases, and what a last block that is not full reads after them; `None` if
     /// that is absurd.
-    pub(in crate::plan) fn phases_len(&self) -> Option<usize> {
+    pub(crate) fn phases_len(&self) -> Option<usize> {
         let [rows, columns] = self.phase();
         let phases = self.strides[0].checked_mul(self.strides[1])?;
         let len = phases.checked_mul(rows.checked_mul(columns)?)?;
@@ -50,7 +50,7 @@ impl Window2 {
     }
 
     /// Where each tap begins in the phases, row by row.
-    pub(in crate::plan) fn offsets(&self) -> Vec<usize> {
+    pub(crate) fn offsets(&self) -> Vec<usize> {
         let [rows, columns] = self.phase();
         let mut offsets = Vec::with_capacity(self.kernel[0] * self.kernel[1]);
         for i in 0..self.kernel[0] {
@@ -65,7 +65,7 @@ impl Window2 {
     }
 
     /// Deals a plane out into phases. What is not of the plane must be filled before and stays.
-    pub(in crate::plan) fn deal(&self, plane: &[f32], phases: &mut [f32]) {
+    pub(crate) fn deal(&self, plane: &[f32], phases: &mut [f32]) {
         let [rows, columns] = self.phase();
         let [sy, sx] = self.strides;
         for (y, row) in plane.chunks_exact(self.input[1]).enumerate() {
@@ -103,7 +103,7 @@ const BLOCK: usize = 64;
 
 multiversion! {
     /// `y[p] = Σ_t weights[t] * x[p + offsets[t]]`, in whole blocks.
-    pub(in crate::plan) fn weighted(x: &[f32], offsets: &[usize], weights: &[f32], y: &mut [f32]) {
+    pub(crate) fn weighted(x: &[f32], offsets: &[usize], weights: &[f32], y: &mut [f32]) {
         for (i, y) in y.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
             let mut sums = [0.0; BLOCK];
             for (&offset, &w) in offsets.iter().zip(weights) {
@@ -119,7 +119,7 @@ multiversion! {
 
 multiversion! {
     /// `y[p] = max_t x[p + offsets[t]]`, NaN not winning, in whole blocks.
-    pub(in crate::plan) fn largest(x: &[f32], offsets: &[usize], y: &mut [f32]) {
+    pub(crate) fn largest(x: &[f32], offsets: &[usize], y: &mut [f32]) {
         let _ = FMA;
         for (i, y) in y.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
             let mut best = [f32::NEG_INFINITY; BLOCK];

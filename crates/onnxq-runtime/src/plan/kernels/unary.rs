@@ -5,14 +5,14 @@
 use super::multiversion;
 
 /// A function of one float.
-pub(in crate::plan) trait Function: Copy + Send + Sync + 'static {
+pub(crate) trait Function: Copy + Send + Sync + 'static {
     /// Its value. Always to be inlined.
     fn at(self, x: f32) -> f32;
 }
 
 multiversion! {
     /// `y = f(x)`.
-    pub(in crate::plan) fn map<F: super::unary::Function>(f: F, x: &[f32], y: &mut [f32]) {
+    pub(crate) fn map<F: super::unary::Function>(f: F, x: &[f32], y: &mut [f32]) {
         let _ = FMA;
         for (y, &x) in y.iter_mut().zip(x) {
             *y = f.at(x);
@@ -22,7 +22,7 @@ multiversion! {
 
 multiversion! {
     /// `x = f(x)`.
-    pub(in crate::plan) fn update<F: super::unary::Function>(f: F, x: &mut [f32]) {
+    pub(crate) fn update<F: super::unary::Function>(f: F, x: &mut [f32]) {
         let _ = FMA;
         for x in x {
             *x = f.at(*x);
@@ -32,7 +32,7 @@ multiversion! {
 
 /// The exponential: `2^n e^r` with `r` at most half of `ln 2`, by a polynomial.
 #[inline(always)]
-pub(in crate::plan) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     // ln 2 in two parts, the first exact in few bits.
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -59,13 +59,13 @@ pub(in crate::plan) fn exp(x: f32) -> f32 {
 
 /// The logistic function.
 #[inline(always)]
-pub(in crate::plan) fn sigmoid(x: f32) -> f32 {
+pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// The hyperbolic tangent, as a quotient of polynomials.
 #[inline(always)]
-pub(in crate::plan) fn tanh(x: f32) -> f32 {
+pub(crate) fn tanh(x: f32) -> f32 {
     let near = {
         // The odd Taylor polynomial.
         let t = x * x;
@@ -84,7 +84,7 @@ pub(in crate::plan) fn tanh(x: f32) -> f32 {
 
 /// The error function: an odd polynomial up to 1, and `1 - e^-q` with a polynomial `q` beyond.
 #[inline(always)]
-pub(in crate::plan) fn erf(x: f32) -> f32 {
+pub(crate) fn erf(x: f32) -> f32 {
     let a = x.abs().min(4.0);
     let t = a * a;
     let mut p = -9.667_044e-6;

@@ -24,7 +24,7 @@ const LIMIT: i64 = 1 << 24;
 
 /// What attributes say of a window, by axis; `None` where the reference decides.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     kernel: Option<[i64; 2]>,
     strides: [i64; 2],
     dilations: [i64; 2],
@@ -57,7 +57,7 @@ fn axes(op: &Op, key: &str, default: i64) -> Option<([i64; 2], Option<usize>)> {
 
 impl Window {
     /// The window of a node, if it is an ordinary one.
-    pub(super) fn of(op: &Op) -> Option<Window> {
+    pub(crate) fn of(op: &Op) -> Option<Window> {
         let (kernel, of_kernel) = axes(op, "kernel_shape", 1)?;
         let (strides, of_strides) = axes(op, "strides", 1)?;
         let (dilations, of_dilations) = axes(op, "dilations", 1)?;
@@ -93,7 +93,7 @@ impl Window {
 
     /// The window on spatial axes of these sizes; the kernel is that of the weights, or else the
     /// attribute's. `None` where nothing ordinary comes out.
-    pub(super) fn place(&self, input: &[usize], weights: Option<&[usize]>) -> Option<Window2> {
+    pub(crate) fn place(&self, input: &[usize], weights: Option<&[usize]>) -> Option<Window2> {
         if self.axes.is_some_and(|n| n != input.len()) {
             return None;
         }
@@ -155,7 +155,7 @@ struct Conv {
 }
 
 /// A kernel for a Conv.
-pub(super) fn conv(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn conv(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     let groups = usize::try_from(cx.op.int("group", 1)).ok()?;
     Some(Box::new(Conv {
         window: Window::of(cx.op)?,

@@ -80,7 +80,7 @@ fn take_owned(operands: &mut [Option<Data>], i: usize) -> Option<Floats> {
 }
 
 /// A kernel for a function of one tensor.
-pub(super) fn unary(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn unary(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     let op = cx.op;
     match op.op_type.as_str() {
         "Relu" => one(|x| if x < 0.0 { 0.0 } else { x }),
@@ -122,7 +122,7 @@ fn clamp(x: f32, min: f32, max: f32) -> f32 {
 }
 
 /// The bounds of a Clip, if they are constants.
-pub(super) fn clip_bounds(cx: &NodeContext<'_>) -> Option<(Option<f32>, Option<f32>)> {
+pub(crate) fn clip_bounds(cx: &NodeContext<'_>) -> Option<(Option<f32>, Option<f32>)> {
     if cx.opset < 11 {
         let bound = |key: &str| cx.op.attr(key).and_then(onnxq_ir::Attr::as_float);
         return Some((bound("min"), bound("max")));
@@ -154,7 +154,7 @@ where
 }
 
 /// A kernel for a function of two tensors.
-pub(super) fn binary(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn binary(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     if cx.opset < 7 {
         return None;
     }
@@ -211,7 +211,7 @@ impl<F: binary::Function> Kernel for Binary<F> {
 }
 
 /// The dimensions of two tensors broadcast against each other.
-pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Option<Dims> {
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Dims> {
     let rank = a.len().max(b.len());
     let dim = |d: &[usize], i: usize| (i + d.len()).checked_sub(rank).map_or(1, |i| d[i]);
     (0..rank)

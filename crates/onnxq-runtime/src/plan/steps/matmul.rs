@@ -12,7 +12,7 @@ use crate::plan::{
 struct MatMul;
 
 /// A kernel for a MatMul.
-pub(super) fn matmul(_: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn matmul(_: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     Some(Box::new(MatMul))
 }
 
@@ -77,7 +77,7 @@ struct Gemm {
 }
 
 /// A kernel for a Gemm.
-pub(super) fn gemm(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn gemm(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     (cx.opset >= 7).then_some(())?;
     Some(Box::new(Gemm {
         alpha: cx.op.float("alpha", 1.0),

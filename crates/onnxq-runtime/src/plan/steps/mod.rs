@@ -1,6 +1,6 @@
 //! Kernels for steps, by family. Each family is one file, and a line in [`FAMILIES`].
 
-mod conv;
+pub(crate) mod conv;
 mod elementwise;
 mod matmul;
 mod movement;
@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Computes the one result of a step.
-pub(super) trait Kernel: Send + Sync {
+pub(crate) trait Kernel: Send + Sync {
     /// The result for `operands`, those that nobody else uses being free to be overwritten;
     /// `None`, with no operand taken, for what the kernel is not made for.
     fn run(&self, operands: &mut [Option<Data>], pool: &mut Pool) -> Option<Floats>;
@@ -46,7 +46,7 @@ static FAMILIES: &[(&[&str], Family)] = &[
 ];
 
 /// A kernel for a node, if some family has one.
-pub(super) fn kernel(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn kernel(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     let named = |(names, _): &&(&[&str], _)| names.contains(&cx.op.op_type.as_str());
     let (_, family) = FAMILIES.iter().find(named)?;
     family(cx)
@@ -54,42 +54,42 @@ pub(super) fn kernel(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
 
 /// What follows a product in the same step.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Epilogue {
+pub(crate) struct Epilogue {
     /// Whether a tensor of the same dimensions is added, which is the operand after the node's
     /// own [`PRODUCT_OPERANDS`].
-    pub(super) adds: bool,
-    pub(super) clamp: Clamp,
+    pub(crate) adds: bool,
+    pub(crate) clamp: Clamp,
 }
 
 /// How many operands a product has at most.
-pub(super) const PRODUCT_OPERANDS: usize = 3;
+pub(crate) const PRODUCT_OPERANDS: usize = 3;
 
 /// What lowering knows before any run.
-pub(super) trait Known {
+pub(crate) trait Known {
     /// The tensor that `v` always is.
     fn tensor(&self, v: ValueId) -> Option<&Tensor>;
 }
 
 /// A node to be lowered.
-pub(super) struct NodeContext<'a> {
-    pub(super) graph: &'a Graph,
-    pub(super) node: NodeId,
-    pub(super) op: &'a Op,
+pub(crate) struct NodeContext<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) node: NodeId,
+    pub(crate) op: &'a Op,
     /// Of the standard domain.
-    pub(super) opset: i64,
+    pub(crate) opset: i64,
     /// The tensors that are known before any run; not inputs that callers may override.
-    pub(super) known: &'a dyn Known,
-    pub(super) epilogue: Epilogue,
+    pub(crate) known: &'a dyn Known,
+    pub(crate) epilogue: Epilogue,
 }
 
 impl<'a> NodeContext<'a> {
     /// The tensor, if operand `i` is a constant.
-    pub(super) fn constant(&self, i: usize) -> Option<&'a Tensor> {
+    pub(crate) fn constant(&self, i: usize) -> Option<&'a Tensor> {
         self.known.tensor(self.graph.operand(self.node, i)?)
     }
 
     /// The bounds that the node gives its operand, if it does nothing else.
-    pub(super) fn as_clamp(&self) -> Option<Clamp> {
+    pub(crate) fn as_clamp(&self) -> Option<Clamp> {
         let zero = Some(0.0);
         match self.op.op_type.as_str() {
             "Relu" => Some(Clamp {

@@ -13,7 +13,7 @@ struct Transpose {
 }
 
 /// A kernel for a Transpose.
-pub(super) fn transpose(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn transpose(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     let order = cx.op.ints("perm").map(<[i64]>::to_vec);
     (order.is_some() || cx.op.attr("perm").is_none()).then_some(())?;
     Some(Box::new(Transpose { order }))
@@ -110,7 +110,7 @@ struct Concat {
 }
 
 /// A kernel for a Concat.
-pub(super) fn concat(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn concat(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     let default = if cx.opset < 4 { 1 } else { 0 };
     let axis = cx.op.int("axis", default);
     Some(Box::new(Concat { axis }))

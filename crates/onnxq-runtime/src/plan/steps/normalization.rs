@@ -16,7 +16,7 @@ struct Softmax {
 }
 
 /// A kernel for a Softmax over the last axis.
-pub(super) fn softmax(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn softmax(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     let default = if cx.opset >= 13 { -1 } else { 1 };
     let axis = cx.op.int("axis", default);
     Some(Box::new(Softmax { axis }))
@@ -46,7 +46,7 @@ struct LayerNorm {
 }
 
 /// A kernel for a LayerNormalization over the last axis.
-pub(super) fn layer(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn layer(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     Some(Box::new(LayerNorm {
         axis: cx.op.int("axis", -1),
         epsilon: cx.op.float("epsilon", 1e-5),
@@ -78,7 +78,7 @@ struct BatchNorm {
 }
 
 /// A kernel for a BatchNormalization with given statistics.
-pub(super) fn batch(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn batch(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     let training = cx.op.int("training_mode", 0) != 0;
     let spatial = cx.op.int("spatial", 1) != 0;
     (cx.opset >= 7 && !training && spatial).then_some(())?;
@@ -117,7 +117,7 @@ struct Reduce {
 }
 
 /// A kernel for ReduceMean and ReduceSum over the last axes.
-pub(super) fn reduce(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn reduce(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     let mean = cx.op.op_type == "ReduceMean";
     let axes: Cow<'_, [i64]> = match (cx.op.ints("axes"), cx.constant(1)) {
         (Some(axes), _) => axes.into(),

@@ -24,7 +24,7 @@ enum Kind {
 }
 
 /// A kernel for MaxPool and AveragePool.
-pub(super) fn pool(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn pool(cx: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     let counts_padding = cx.op.int("count_include_pad", 0) != 0;
     let kind = match cx.op.op_type.as_str() {
         "MaxPool" => Kind::Max,
@@ -109,7 +109,7 @@ fn scales(window: &Window2, counts_padding: bool) -> Option<Vec<f32>> {
 struct GlobalAverage;
 
 /// A kernel for GlobalAveragePool.
-pub(super) fn global_average(_: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
+pub(crate) fn global_average(_: &NodeContext<'_>) -> Option<Box<dyn Kernel>> {
     Some(Box::new(GlobalAverage))
 }
 

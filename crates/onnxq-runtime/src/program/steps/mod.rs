@@ -1,0 +1,80 @@
+//! Kernels of programs, by family. Each family is one file, and lines in [`FAMILIES`].
+
+mod conv;
+mod elementwise;
+mod float;
+pub(super) mod layout;
+mod matmul;
+mod pool;
+mod product;
+pub(super) mod reference;
+mod view;
+
+use onnxq_ir::{NodeId, Op};
+use onnxq_kernels::Cpu;
+use onnxq_ops::EvalError;
+
+use super::{call::Call, lower::Lowering};
+
+/// Computes the results of a step.
+pub(super) trait Kernel: Send + Sync {
+    /// What it is, for a profile.
+    fn name(&self, cpu: Cpu) -> String;
+
+    /// Lines of scratch memory that it needs.
+    fn scratch(&self, _threads: usize) -> usize {
+        0
+    }
+
+    /// Multiplications and additions of integer products.
+    fn operations(&self) -> u64 {
+        0
+    }
+
+    /// Whether it asks the reference, for want of a kernel.
+    fn by_reference(&self) -> bool {
+        false
+    }
+
+    /// Computes the results.
+    ///
+    /// # Errors
+    /// What only data can show.
+    fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError>;
+}
+
+/// Adds the steps of a node, and of what follows it, or does nothing.
+type Family = fn(&mut Lowering<'_>, NodeId, &Op) -> Option<()>;
+
+/// The families, each with the operators that it is asked for.
+#[rustfmt::skip]
+static FAMILIES: &[(&[&str], Family)] = &[
+    (&["QLinearConv"], conv::qlinear),
+    (&["QLinearMatMul"], matmul::qlinear),
+    (&["com.microsoft.QGemm"], matmul::qgemm),
+    (&["MatMulInteger"], matmul::defer),
+    (&["DequantizeLinear"], matmul::dynamic),
+    (&["QuantizeLinear"], elementwise::quantize),
+    (&["DequantizeLinear"], elementwise::dequantize),
+    (&["DynamicQuantizeLinear"], elementwise::dynamic_quantize),
+    (&["com.microsoft.QLinearAdd"], elementwise::add),
+    (&["MaxPool"], pool::max),
+    (&["com.microsoft.QLinearGlobalAveragePool"], pool::global_average),
+    (&["Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"], view::view),
+    (&["Transpose"], view::transpose),
+    (&["Shape"], view::shape),
+];
+
+/// Adds the steps of a node by the first family that has any.
+pub(super) fn lower(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option<()> {
+    let qualified = op.qualified();
+    let named = FAMILIES
+        .iter()
+        .filter(|(names, _)| names.contains(&qualified.as_str()));
+    for (_, family) in named {
+        if family(lowering, n, op).is_some() {
+            return Some(());
+        }
+    }
+    float::lower(lowering, n, op)
+}

@@ -1,0 +1,282 @@
+//! Products of bytes with packed weights: what convolutions and matrix products share.
+
+use onnxq_kernels::{
+    Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Packed, Product, Requantize, Residual,
+    Weights, bytes_mut, pack, packed_len, scratch_lines,
+};
+use onnxq_tensor::Tensor;
+
+use crate::program::{call::Call, threads::cut};
+
+/// Weights packed for the tiles.
+pub(super) struct PackedWeights {
+    data: Vec<Line>,
+    pub(super) columns: usize,
+    segments: usize,
+    depth: usize,
+    /// The sum of each column, of what is packed.
+    pub(super) sums: Vec<i32>,
+}
+
+impl PackedWeights {
+    /// Packs weights.
+    pub(super) fn new(weights: &Weights<'_>) -> PackedWeights {
+        let (columns, segments, depth) =
+            (weights.columns, weights.segments, weights.segment_depth());
+        let len = packed_len(columns, segments, depth);
+        let mut data = vec![Line::ZERO; Line::count(len)];
+        let mut sums = vec![0; columns];
+        pack(weights, &mut bytes_mut(&mut data)[..len], &mut sums);
+        PackedWeights {
+            data,
+            columns,
+            segments,
+            depth,
+            sums,
+        }
+    }
+
+    pub(super) fn view(&self) -> Packed<'_> {
+        Packed {
+            data: onnxq_kernels::bytes(&self.data),
+            columns: self.columns,
+            segments: self.segments,
+            depth: self.depth,
+        }
+    }
+
+    /// How many weights make one column.
+    pub(super) fn column_len(&self) -> usize {
+        self.segments * self.depth
+    }
+}
+
+/// Zero points of weights as they are packed: those of unsigned weights move by 128. Empty where all
+/// are 0, `None` where they are not as many as columns, or one.
+pub(super) fn packed_zeros(
+    zero: Option<&Tensor>,
+    signed: bool,
+    columns: usize,
+) -> Option<Vec<i32>> {
+    let shift = if signed { 0 } else { 128 };
+    let zeros = match zero {
+        None => vec![0],
+        Some(tensor) => {
+            let zeros = tensor.to_i64s().ok()?;
+            let zeros: Option<Vec<i32>> = zeros.into_iter().map(|z| z.try_into().ok()).collect();
+            zeros?
+        }
+    };
+    let zeros: Vec<i32> = match zeros.len() {
+        1 => vec![zeros[0] - shift; columns],
+        n if n == columns => zeros.into_iter().map(|z| z - shift).collect(),
+        _ => return None,
+    };
+    match zeros.iter().all(|&z| z == 0) {
+        true => Some(Vec::new()),
+        false => Some(zeros),
+    }
+}
+
+/// What is added to the sums of each column: `bias - zero · Σw + depth · zero · weight_zero`, by which
+/// `Σ(x - zero)(w - weight_zero)` follows from `Σ x·w` and `Σ x`.
+pub(super) fn offsets(
+    bias: impl Iterator<Item = i32>,
+    zero: i32,
+    weights: &PackedWeights,
+    weight_zeros: &[i32],
+) -> Vec<i32> {
+    let depth = weights.column_len() as i32;
+    let column = |(i, (bias, &sum)): (usize, (i32, &i32))| {
+        let weight_zero = weight_zeros.get(i).copied().unwrap_or(0);
+        bias.wrapping_sub(zero.wrapping_mul(sum))
+            .wrapping_add(depth.wrapping_mul(zero).wrapping_mul(weight_zero))
+    };
+    bias.zip(&weights.sums).enumerate().map(column).collect()
+}
+
+/// A tensor that is added to a requantized product, see [`Residual`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Added {
+    /// Which operand of the step it is.
+    pub(super) operand: usize,
+    pub(super) signed: bool,
+    pub(super) scales: [f32; 3],
+    pub(super) zeros: [i32; 2],
+    pub(super) bounds: [i32; 2],
+}
+
+/// What becomes of the sums.
+pub(super) enum Finish<'a> {
+    /// Bytes.
+    Bytes {
+        scale: &'a [f32],
+        zero: i32,
+        bounds: [i32; 2],
+        added: Option<Added>,
+    },
+    /// Floats.
+    Floats {
+        scale: &'a [f32],
+        bias: &'a [f32],
+        activation: Activation,
+    },
+}
+
+/// One product of one image or matrix: which rows go where.
+pub(super) struct Task<'a> {
+    pub(super) weights: &'a PackedWeights,
+    pub(super) left: &'a [u8],
+    pub(super) signed: bool,
+    pub(super) geometry: Geometry,
+    /// Elements of the result from run to run and from row to row.
+    pub(super) strides: [usize; 2],
+    pub(super) offset: &'a [i32],
+    pub(super) zero: &'a [i32],
+    pub(super) finish: Finish<'a>,
+}
+
+/// Memory of a result.
+pub(super) enum Rows<'a> {
+    Bytes(&'a mut [u8]),
+    Floats(&'a mut [f32]),
+}
+
+impl<'a> Rows<'a> {
+    fn split(self, at: usize) -> (Rows<'a>, Rows<'a>) {
+        match self {
+            Rows::Bytes(y) => {
+                let (a, b) = y.split_at_mut(at);
+                (Rows::Bytes(a), Rows::Bytes(b))
+            }
+            Rows::Floats(y) => {
+                let (a, b) = y.split_at_mut(at);
+                (Rows::Floats(a), Rows::Floats(b))
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Rows::Bytes(y) => y.len(),
+            Rows::Floats(y) => y.len(),
+        }
+    }
+}
+
+/// Lines of scratch memory for a task on as many threads.
+pub(super) fn task_scratch(weights: &PackedWeights, threads: usize) -> usize {
+    scratch_lines(&weights.view()) * threads
+}
+
+impl Task<'_> {
+    /// Computes the product into `y`, spread over the threads of the call. `others` has what
+    /// [`Added`] names, from the same place on as `y`.
+    pub(super) fn run(&self, call: &Call<'_>, scratch: &mut [Line], y: Rows<'_>, other: &[u8]) {
+        let g = &self.geometry;
+        // What is cut: the rows of the only run, or runs.
+        let (units, unit) = match g.runs {
+            1 => (g.run_len, 16),
+            runs => (runs, 1),
+        };
+        let each = scratch_lines(&self.weights.view());
+        let mut scratch = scratch.chunks_mut(each.max(1));
+        let (mut rest, mut at) = (y, 0);
+        let mut parts = Vec::new();
+        for range in cut(units, call.threads.count(), unit) {
+            let stride = match g.runs {
+                1 => self.strides[1],
+                _ => self.strides[0],
+            };
+            let len = match range.end == units {
+                true => rest.len(),
+                false => (range.len() * stride).min(rest.len()),
+            };
+            let (part, tail) = rest.split(len);
+            rest = tail;
+            parts.push((range, at, part, scratch.next().unwrap_or_default()));
+            at += len;
+        }
+        let cpu = call.cpu;
+        call.threads.run(parts, |(range, at, part, scratch)| {
+            let mut geometry = *g;
+            let skip = match g.runs {
+                1 => {
+                    geometry.run_len = range.len();
+                    range.start * g.row_stride
+                }
+                _ => {
+                    geometry.runs = range.len();
+                    range.start * g.run_stride
+                }
+            };
+            let product = Product {
+                left: Left {
+                    data: &self.left[skip..],
+                    signed: self.signed,
+                    geometry,
+                },
+                right: self.weights.view(),
+                strides: self.strides,
+                epilogue: Epilogue {
+                    offset: self.offset,
+                    zero: self.zero,
+                },
+            };
+            product.run(
+                cpu,
+                self.output(part, other.get(at..).unwrap_or_default()),
+                scratch,
+            );
+        });
+    }
+
+    fn output<'y>(&'y self, y: Rows<'y>, other: &'y [u8]) -> Output<'y> {
+        match (y, &self.finish) {
+            (
+                Rows::Bytes(y),
+                Finish::Bytes {
+                    scale,
+                    zero,
+                    bounds,
+                    added,
+                },
+            ) => {
+                let residual = added.map(|added| Residual {
+                    data: other,
+                    signed: added.signed,
+                    scales: added.scales,
+                    zeros: added.zeros,
+                    bounds: added.bounds,
+                });
+                let to = Requantize {
+                    scale,
+                    zero: *zero,
+                    bounds: *bounds,
+                    residual,
+                };
+                Output::Bytes(y, to)
+            }
+            (
+                Rows::Floats(y),
+                Finish::Floats {
+                    scale,
+                    bias,
+                    activation,
+                },
+            ) => Output::Floats {
+                y,
+                scale,
+                bias,
+                activation: *activation,
+            },
+            _ => unreachable!("the memory of a result is of the type that its finish makes"),
+        }
+    }
+}
+
+/// The name of a kind of product in profiles.
+pub(super) fn product_name(what: &str, signed: bool, cpu: Cpu) -> String {
+    let types = if signed { "s8s8" } else { "u8s8" };
+    format!("{what} {types} {}", cpu.isa())
+}
