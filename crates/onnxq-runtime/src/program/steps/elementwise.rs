@@ -36,7 +36,7 @@ pub(super) fn code(byte: u8, signed: bool) -> i32 {
 }
 
 /// `clamp(rne(x) + zero)`.
-fn rounded(x: f32, zero: i32, [low, high]: [i32; 2]) -> i32 {
+pub(super) fn rounded(x: f32, zero: i32, [low, high]: [i32; 2]) -> i32 {
     let (least, greatest) = ((low - zero) as f32, (high - zero) as f32);
     let x = x.round_ties_even();
     let x = if x > least { x } else { least };

@@ -5,6 +5,7 @@ mod elementwise;
 mod float;
 pub(super) mod layout;
 mod matmul;
+mod movement;
 mod pool;
 mod product;
 pub(super) mod reference;
@@ -63,6 +64,10 @@ static FAMILIES: &[(&[&str], Family)] = &[
     (&["Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"], view::view),
     (&["Transpose"], view::transpose),
     (&["Shape"], view::shape),
+    (&["Concat"], movement::concat),
+    (&["com.microsoft.QLinearConcat"], movement::qlinear_concat),
+    (&["Slice"], movement::slice),
+    (&["Split"], movement::split),
 ];
 
 /// Adds the steps of a node by the first family that has any.
