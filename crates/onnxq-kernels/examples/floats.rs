@@ -6,7 +6,10 @@
 
 use std::{hint::black_box, time::Instant};
 
-use onnxq_kernels::{Activation, Cpu, Unary, unary, unary_in_place};
+use onnxq_kernels::{
+    Activation, Attention, Cpu, Heads, Line, Mask, Norm, Reduction, Skip, Softmax, Unary,
+    normalize, reduce_columns, reduce_rows, skip_normalize, softmax, unary, unary_in_place,
+};
 
 /// Nanoseconds of the fastest of many runs.
 fn fastest(mut run: impl FnMut()) -> f64 {
@@ -55,6 +58,8 @@ fn main() {
             cpu,
         };
         functions(&bench);
+        rows(&bench);
+        attention(&bench);
     }
 }
 
@@ -90,4 +95,96 @@ fn functions(bench: &Bench) {
             black_box(&mut y),
         );
     });
+}
+
+fn rows(bench: &Bench) {
+    let x = numbers(128 * 384, 2);
+    let mut y = x.clone();
+    let cpu = bench.cpu;
+    for width in [128, 13, 384] {
+        let n = x.len() / width * width;
+        let mask = vec![-1.0; width];
+        for (name, f) in [
+            ("softmax", Softmax::Softmax),
+            ("log softmax", Softmax::LogSoftmax),
+        ] {
+            bench.run(&format!("{name} {width}"), n, || {
+                softmax(cpu, f, black_box(&mut y[..n]), width, 0.5, &mask);
+            });
+        }
+    }
+    let width = 384;
+    let norm = Norm {
+        scale: &vec![1.5; width],
+        bias: &vec![0.5; width],
+        epsilon: 1e-5,
+        centered: true,
+    };
+    bench.run("layer norm 384", x.len(), || {
+        normalize(cpu, &norm, black_box(&x), &mut y)
+    });
+    let mut sums = x.clone();
+    bench.run("skip layer norm 384", x.len(), || {
+        let mut skip = Skip {
+            skip: &x,
+            bias: norm.bias,
+            sum: &mut sums,
+        };
+        skip_normalize(cpu, &norm, black_box(&x), &mut skip, &mut y);
+    });
+    let rms = Norm {
+        centered: false,
+        bias: &[],
+        ..norm
+    };
+    bench.run("rms norm 384", x.len(), || {
+        normalize(cpu, &rms, black_box(&x), &mut y)
+    });
+    for (name, f) in [
+        ("mean", Reduction::Mean),
+        ("max", Reduction::Max),
+        ("l2", Reduction::L2),
+    ] {
+        bench.run(&format!("{name} of rows of 384"), x.len(), || {
+            reduce_rows(cpu, f, black_box(&x), width, &mut y[..128]);
+        });
+        bench.run(&format!("{name} of columns, 128"), x.len(), || {
+            reduce_columns(cpu, f, black_box(&x), &mut y[..width]);
+        });
+    }
+}
+
+fn attention(bench: &Bench) {
+    for (heads, rows, depth) in [(12, 128, 32), (12, 13, 32), (12, 128, 64), (4, 512, 64)] {
+        let stride = heads * depth;
+        let [q, k, v] = [1, 2, 3].map(|seed| numbers(rows * stride, seed));
+        let heads_of = |data| Heads {
+            data,
+            strides: [stride, depth],
+        };
+        let attention = Attention {
+            heads,
+            key_heads: heads,
+            rows,
+            keys: rows,
+            depth,
+            width: depth,
+            scale: 0.1,
+            q: heads_of(&q),
+            k: heads_of(&k),
+            v: heads_of(&v),
+            mask: Some(Mask {
+                data: &vec![0.5; rows],
+                strides: [0, 0],
+            }),
+            strides: [stride, depth],
+        };
+        let mut y = vec![0.0; rows * stride];
+        let mut scratch = vec![Line::ZERO; attention.scratch_lines()];
+        // Multiplications of the two products.
+        let work = 2 * heads * rows * rows * depth;
+        bench.run(&format!("attention {heads}x{rows}x{depth}"), work, || {
+            attention.run(bench.cpu, 0..rows, black_box(&mut y), &mut scratch);
+        });
+    }
 }

@@ -114,6 +114,8 @@ macro_rules! map {
     };
 }
 
+pub(crate) use map;
+
 /// Applies an activation to a block.
 #[inline(always)]
 pub(crate) fn activate(f: Activation, block: &mut [f32; LANES]) {
@@ -129,69 +131,71 @@ pub(crate) fn activate(f: Activation, block: &mut [f32; LANES]) {
 }
 
 /// All elements of `y`: whole blocks, then the rest filled up to one.
-macro_rules! all {
+macro_rules! map_all {
     ($y:ident, |$x:ident| $value:expr) => {{
-        let (whole, rest) = $y.as_chunks_mut::<LANES>();
-        let mut last = [0.0; LANES];
+        let (whole, rest) = $y.as_chunks_mut::<{ $crate::activation::LANES }>();
+        let mut last = [0.0; $crate::activation::LANES];
         last[..rest.len()].copy_from_slice(rest);
         // One loop for both, so that its body is there once; flat, since of a loop over blocks
         // LLVM makes one that gathers.
         for elements in [whole.as_flattened_mut(), &mut last[..]] {
-            map!(elements, |$x| $value);
+            $crate::activation::map!(elements, |$x| $value);
         }
         rest.copy_from_slice(&last[..rest.len()]);
     }};
 }
+
+pub(crate) use map_all;
 
 tiers! {
     fn apply(f: Unary, y: &mut [f32]) {
         match f {
             Unary::Activation(Activation::Identity) => {}
             Unary::Activation(Activation::Clamp(low, high)) => {
-                all!(y, |x| at_most(at_least(x, low), high))
+                map_all!(y, |x| at_most(at_least(x, low), high))
             }
-            Unary::Activation(Activation::Gelu) => all!(y, |x| gelu(x)),
-            Unary::Activation(Activation::GeluTanh) => all!(y, |x| gelu_tanh(x)),
-            Unary::Activation(Activation::Silu) => all!(y, |x| x * sigmoid(x)),
-            Unary::Activation(Activation::Sigmoid) => all!(y, |x| sigmoid(x)),
-            Unary::Activation(Activation::Tanh) => all!(y, |x| tanh(x)),
-            Unary::Abs => all!(y, |x| x.abs()),
-            Unary::Neg => all!(y, |x| -x),
-            Unary::Square => all!(y, |x| x * x),
-            Unary::Reciprocal => all!(y, |x| 1.0 / x),
-            Unary::Sqrt => all!(y, |x| sqrt(x)),
-            Unary::InverseSqrt => all!(y, |x| 1.0 / sqrt(x)),
-            Unary::Exp => all!(y, |x| exp(x)),
-            Unary::Exp2 => all!(y, |x| exp2(x)),
-            Unary::Log => all!(y, |x| ln(x)),
-            Unary::Erf => all!(y, |x| erf(x)),
-            Unary::Floor => all!(y, |x| floor(x)),
-            Unary::Ceil => all!(y, |x| ceil(x)),
-            Unary::Round => all!(y, |x| nearest(x)),
-            Unary::Affine { scale, shift } => all!(y, |x| x * scale + shift),
+            Unary::Activation(Activation::Gelu) => map_all!(y, |x| gelu(x)),
+            Unary::Activation(Activation::GeluTanh) => map_all!(y, |x| gelu_tanh(x)),
+            Unary::Activation(Activation::Silu) => map_all!(y, |x| x * sigmoid(x)),
+            Unary::Activation(Activation::Sigmoid) => map_all!(y, |x| sigmoid(x)),
+            Unary::Activation(Activation::Tanh) => map_all!(y, |x| tanh(x)),
+            Unary::Abs => map_all!(y, |x| x.abs()),
+            Unary::Neg => map_all!(y, |x| -x),
+            Unary::Square => map_all!(y, |x| x * x),
+            Unary::Reciprocal => map_all!(y, |x| 1.0 / x),
+            Unary::Sqrt => map_all!(y, |x| sqrt(x)),
+            Unary::InverseSqrt => map_all!(y, |x| 1.0 / sqrt(x)),
+            Unary::Exp => map_all!(y, |x| exp(x)),
+            Unary::Exp2 => map_all!(y, |x| exp2(x)),
+            Unary::Log => map_all!(y, |x| ln(x)),
+            Unary::Erf => map_all!(y, |x| erf(x)),
+            Unary::Floor => map_all!(y, |x| floor(x)),
+            Unary::Ceil => map_all!(y, |x| ceil(x)),
+            Unary::Round => map_all!(y, |x| nearest(x)),
+            Unary::Affine { scale, shift } => map_all!(y, |x| x * scale + shift),
             Unary::HardSigmoid { alpha, beta } => {
-                all!(y, |x| at_most(at_least(alpha * x + beta, 0.0), 1.0))
+                map_all!(y, |x| at_most(at_least(alpha * x + beta, 0.0), 1.0))
             }
             Unary::HardSwish => {
-                all!(y, |x| x * at_most(at_least(x / 6.0 + 0.5, 0.0), 1.0))
+                map_all!(y, |x| x * at_most(at_least(x / 6.0 + 0.5, 0.0), 1.0))
             }
             Unary::LeakyRelu(alpha) => {
-                all!(y, |x| if x < 0.0 { alpha * x } else { x })
+                map_all!(y, |x| if x < 0.0 { alpha * x } else { x })
             }
             // Written so that NaN goes through.
             Unary::ThresholdedRelu(alpha) => {
-                all!(y, |x| if x <= alpha { 0.0 } else { x })
+                map_all!(y, |x| if x <= alpha { 0.0 } else { x })
             }
-            Unary::Elu(alpha) => all!(y, |x| elu(x, alpha)),
-            Unary::Selu { alpha, gamma } => all!(y, |x| gamma * elu(x, alpha)),
-            Unary::Celu(alpha) => all!(y, |x| {
+            Unary::Elu(alpha) => map_all!(y, |x| elu(x, alpha)),
+            Unary::Selu { alpha, gamma } => map_all!(y, |x| gamma * elu(x, alpha)),
+            Unary::Celu(alpha) => map_all!(y, |x| {
                 let below = alpha * exp_m1_negative(at_most(x / alpha, 0.0));
                 if x > 0.0 { x } else { below }
             }),
-            Unary::Softplus => all!(y, |x| softplus(x)),
-            Unary::Softsign => all!(y, |x| x / (1.0 + x.abs())),
-            Unary::Mish => all!(y, |x| mish(x)),
-            Unary::Swish(alpha) => all!(y, |x| x * sigmoid(alpha * x)),
+            Unary::Softplus => map_all!(y, |x| softplus(x)),
+            Unary::Softsign => map_all!(y, |x| x / (1.0 + x.abs())),
+            Unary::Mish => map_all!(y, |x| mish(x)),
+            Unary::Swish(alpha) => map_all!(y, |x| x * sigmoid(alpha * x)),
         }
     }
 }

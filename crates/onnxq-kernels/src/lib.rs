@@ -17,18 +17,22 @@
 #![forbid(clippy::std_instead_of_core)]
 
 mod activation;
+mod attention;
 mod depthwise;
 mod epilogue;
+mod fused;
 mod image;
 mod isa;
 mod math;
 mod memory;
 mod pack;
 mod product;
+mod rows;
 mod tiers;
 mod tile;
 
 pub use activation::{Unary, unary, unary_in_place};
+pub use attention::{Attention, Heads, Mask};
 pub use depthwise::{
     Depthwise, DepthwiseWeights, depthwise_packed_len, depthwise_scratch_lines, pack_depthwise,
 };
@@ -38,3 +42,6 @@ pub use isa::{Cpu, Isa, UnknownIsa};
 pub use memory::{Line, bytes, bytes_mut};
 pub use pack::{Packed, Weights, pack, packed_len};
 pub use product::{Geometry, Left, Product, scratch_lines};
+pub use rows::{
+    Norm, Reduction, Skip, Softmax, normalize, reduce_columns, reduce_rows, skip_normalize, softmax,
+};

@@ -11,11 +11,11 @@
 use core::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2, LOG2_E};
 
 /// ln 2 in two parts, the first of so few bits that its product with an exponent is exact.
-const LN_2_HIGH: f32 = 355.0 / 512.0;
-const LN_2_LOW: f32 = -2.121_944_4e-4;
+pub(crate) const LN_2_HIGH: f32 = 355.0 / 512.0;
+pub(crate) const LN_2_LOW: f32 = -2.121_944_4e-4;
 
 /// Adding it rounds to an integer, which the lowest bits of the sum then are.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// `x`, not below `low`. A NaN goes through.
 #[inline(always)]
@@ -41,19 +41,19 @@ fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
     sum
 }
 
+/// `(e^r - 1 - r) / r²` for `|r|` up to half of ln 2, the highest coefficient first.
+pub(crate) const EXP: [f32; 5] = [
+    1.381_454e-3,
+    8.368_745e-3,
+    4.166_839e-2,
+    0.166_665_21,
+    0.499_999_94,
+];
+
 /// `e^r - 1 - r` for `|r|` up to half of ln 2.
 #[inline(always)]
 fn exp_rest(r: f32) -> f32 {
-    let p = polynomial(
-        r,
-        [
-            1.381_454e-3,
-            8.368_745e-3,
-            4.166_839e-2,
-            0.166_665_21,
-            0.499_999_94,
-        ],
-    );
+    let p = polynomial(r, EXP);
     p * r * r
 }
 

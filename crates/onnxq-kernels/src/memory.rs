@@ -22,6 +22,13 @@ pub(crate) fn integers(lines: &mut [Line]) -> &mut [i32] {
     unsafe { core::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 16) }
 }
 
+/// The lines as floats.
+#[expect(unsafe_code, reason = "plain memory seen as another plain type")]
+pub(crate) fn floats(lines: &mut [Line]) -> &mut [f32] {
+    // SAFETY: a line is 16 floats, better aligned; every bit pattern is valid in both.
+    unsafe { core::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 16) }
+}
+
 /// The lines as bytes.
 #[expect(unsafe_code, reason = "plain memory seen as another plain type")]
 pub fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
