@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+use crate::{Cpu, elementwise::Quantize, tiers::tiers, transpose};
+
 /// A channels-last image of bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
@@ -62,13 +64,13 @@ impl Window {
 ///
 /// # Panics
 /// Sizes that do not fit together.
-pub fn pad(
-    x: &[u8],
+pub fn pad<T: Copy>(
+    x: &[T],
     dims: [usize; 3],
     pads: [usize; 4],
-    value: u8,
+    value: T,
     rows: Range<usize>,
-    y: &mut [u8],
+    y: &mut [T],
 ) {
     let ([height, width, channels], [top, left, bottom, right]) = (dims, pads);
     let padded = (left + width + right) * channels;
@@ -90,5 +92,100 @@ pub fn pad(
         y[..left * channels].fill(value);
         y[left * channels..][..x.len()].copy_from_slice(x);
         y[left * channels + x.len()..].fill(value);
+    }
+}
+
+/// Where the planes of a channels-first image go: pixels with all channels, and room for more.
+#[derive(Clone, Copy, Debug)]
+pub struct Planes {
+    /// How many channels.
+    pub channels: usize,
+    /// Pixels of a plane.
+    pub pixels: usize,
+    /// Channels of the result, at least as many.
+    pub padded: usize,
+    /// The byte of those that are too many.
+    pub fill: u8,
+}
+
+impl Planes {
+    fn check(&self, x: usize, part: &Range<usize>, y: usize) {
+        assert_eq!(x, self.channels * self.pixels, "planes of an image");
+        assert!(self.padded >= self.channels, "channels of the result");
+        assert!(
+            part.start <= part.end && part.end <= self.pixels,
+            "pixels of an image"
+        );
+        assert_eq!(y, part.len() * self.padded, "pixels of the result");
+    }
+
+    /// Channels-first bytes to channels-last ones: computes `part` of the pixels, which is `y`.
+    ///
+    /// # Panics
+    /// Sizes that do not fit together.
+    pub fn to_channels_last(&self, cpu: Cpu, x: &[u8], part: Range<usize>, y: &mut [u8]) {
+        self.check(x.len(), &part, y.len());
+        if y.is_empty() {
+            return;
+        }
+        let Planes {
+            channels,
+            pixels,
+            padded,
+            fill,
+        } = *self;
+        let size = [channels, part.len()];
+        // Without channels there are no bytes to begin with.
+        let x = x.get(part.start..).unwrap_or_default();
+        transpose::bytes(cpu, x, size, [pixels, padded], padded, fill, y);
+    }
+
+    /// Channels-first floats to channels-last bytes, quantized on the way as by [`quantize`](crate::quantize): computes `part`
+    /// of the pixels, which is `y`.
+    ///
+    /// # Panics
+    /// Sizes that do not fit together.
+    pub fn quantize(&self, cpu: Cpu, x: &[f32], to: Quantize, part: Range<usize>, y: &mut [u8]) {
+        self.check(x.len(), &part, y.len());
+        let Planes {
+            channels, padded, ..
+        } = *self;
+        if y.is_empty() {
+            return;
+        }
+        for (i, y) in y.chunks_mut(STRIP * padded).enumerate() {
+            let (first, count) = (part.start + i * STRIP, y.len() / padded);
+            for channel in (0..padded).step_by(GROUP) {
+                let (mut bytes, mut group) = ([self.fill; STRIP * GROUP], 0..0);
+                group.end = channels.saturating_sub(channel).min(GROUP);
+                for (c, bytes) in group.zip(bytes.chunks_exact_mut(STRIP)) {
+                    let x = &x[(channel + c) * self.pixels + first..][..count];
+                    to.run(cpu, x, &mut bytes[..count]);
+                }
+                let width = GROUP.min(padded - channel);
+                if padded == 4 {
+                    four(cpu, &bytes, y);
+                    continue;
+                }
+                let y = &mut y[channel..];
+                transpose::bytes(cpu, &bytes, [width, count], [STRIP, padded], width, 0, y);
+            }
+        }
+    }
+}
+
+/// Pixels and channels that are quantized before they are transposed.
+const STRIP: usize = 256;
+const GROUP: usize = 16;
+
+tiers! {
+    /// The first four planes of [`STRIP`] bytes, to pixels of four channels.
+    fn four(planes: &[u8; STRIP * GROUP], y: &mut [u8]) {
+        let (a, rest) = planes.split_at(STRIP);
+        let (b, rest) = rest.split_at(STRIP);
+        let (c, d) = rest.split_at(STRIP);
+        for ((((y, a), b), c), d) in y.as_chunks_mut().0.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            *y = [*a, *b, *c, *d];
+        }
     }
 }

@@ -18,30 +18,45 @@
 
 mod activation;
 mod attention;
+mod byte_softmax;
 mod depthwise;
+mod elementwise;
 mod epilogue;
 mod fused;
 mod image;
 mod isa;
+mod lookup;
 mod math;
 mod memory;
 mod pack;
+mod pool;
 mod product;
+mod resize;
 mod rows;
 mod tiers;
 mod tile;
+mod transpose;
 
 pub use activation::{Unary, unary, unary_in_place};
 pub use attention::{Attention, Heads, Mask};
+pub use byte_softmax::ByteSoftmax;
 pub use depthwise::{
     Depthwise, DepthwiseWeights, depthwise_packed_len, depthwise_scratch_lines, pack_depthwise,
 };
+pub use elementwise::{
+    AxisScales, Combine, Operand, Quantize, Quantized, dequantize_integers, range,
+    requantize_table, row_sums,
+};
 pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual};
-pub use image::{Image, Window, pad};
+pub use image::{Image, Planes, Window, pad};
 pub use isa::{Cpu, Isa, UnknownIsa};
+pub use lookup::{lookup, lookup_floats, lookup_in_place};
 pub use memory::{Line, bytes, bytes_mut};
 pub use pack::{Packed, Weights, pack, packed_len};
+pub use pool::{Average, Pool, global_average};
 pub use product::{Geometry, Left, Product, scratch_lines};
+pub use resize::{gather_rows, resize_nearest};
 pub use rows::{
     Norm, Reduction, Skip, Softmax, normalize, reduce_columns, reduce_rows, skip_normalize, softmax,
 };
+pub use transpose::{Element, MAX_AXES, transpose, transpose_matrix};

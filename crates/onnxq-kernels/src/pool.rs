@@ -1,0 +1,232 @@
+//! Pooling of channels-last images of bytes.
+
+use core::ops::Range;
+
+use crate::{
+    Cpu, Quantize, Quantized,
+    elementwise::CHUNK,
+    image::{Image, Window},
+    tiers::tiers,
+};
+
+/// A pooling: `result` rows and columns of windows over an image. What is outside of the image is left out.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool<'a> {
+    /// The image.
+    pub image: Image<'a>,
+    /// The window.
+    pub window: Window,
+    /// Rows and columns of the result.
+    pub result: [usize; 2],
+}
+
+/// How averages are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Average {
+    /// Scale and zero point of the image.
+    pub from: Quantized,
+    /// Those of the result.
+    pub to: Quantize,
+    /// Padding below and right of the image, if averages are over all positions within the image and its
+    /// padding; without it they are over those within the image.
+    pub padding: Option<[usize; 2]>,
+    /// Whether the zero point is added before rounding, as QLinearAveragePool does, or after it, as QuantizeLinear.
+    pub zero_first: bool,
+}
+
+impl Pool<'_> {
+    fn check(&self, rows: &Range<usize>, y: &[u8]) {
+        self.window.check();
+        self.image.check();
+        assert!(
+            rows.start <= rows.end && rows.end <= self.result[0],
+            "rows of the result"
+        );
+        let pixels = rows.len() * self.result[1];
+        assert_eq!(y.len(), pixels * self.image.dims[2], "the result");
+    }
+
+    /// The largest of each window; the lowest value where there is nothing. Computes `rows` of the result, which are `y`.
+    ///
+    /// # Panics
+    /// Sizes that do not fit together.
+    pub fn max(&self, cpu: Cpu, rows: Range<usize>, y: &mut [u8]) {
+        self.check(&rows, y);
+        if !y.is_empty() {
+            largest(cpu, self, rows, y);
+        }
+    }
+
+    /// The averages of each window: sums of floats in the order of rows and columns, divided, and quantized.
+    /// Computes `rows` of the result, which are `y`.
+    ///
+    /// # Panics
+    /// Sizes that do not fit together.
+    pub fn average(&self, cpu: Cpu, by: &Average, rows: Range<usize>, y: &mut [u8]) {
+        self.check(&rows, y);
+        if !y.is_empty() {
+            average(cpu, self, by, rows, y);
+        }
+    }
+
+    /// Calls `f` with the offset of each pixel of the window that is inside of the image, in order.
+    #[inline(always)]
+    fn pixels(&self, place: [usize; 2], mut f: impl FnMut(usize)) {
+        let Window {
+            kernel, dilations, ..
+        } = self.window;
+        let [top, left] = self.window.at(place);
+        let [height, width, channels] = self.image.dims;
+        for i in 0..kernel[0] {
+            let row = top.wrapping_add(i * dilations[0]);
+            for j in 0..kernel[1] {
+                let column = left.wrapping_add(j * dilations[1]);
+                if row < height && column < width {
+                    f((row * width + column) * channels);
+                }
+            }
+        }
+    }
+
+    /// Positions of a window along an axis that are counted.
+    fn count(&self, axis: usize, place: usize, padding: Option<[usize; 2]>) -> usize {
+        let Window {
+            kernel,
+            strides,
+            dilations,
+            pads,
+        } = self.window;
+        // Counted from the first element of the padding.
+        let start = place * strides[axis];
+        let size = self.image.dims[axis] + pads[axis];
+        let inside = match padding {
+            Some(end) => 0..size + end[axis],
+            None => pads[axis]..size,
+        };
+        (0..kernel[axis])
+            .filter(|tap| inside.contains(&(start + tap * dilations[axis])))
+            .count()
+    }
+
+    #[inline(always)]
+    fn largest<const FLIP: u8>(&self, rows: Range<usize>, y: &mut [u8]) {
+        let channels = self.image.dims[2];
+        let mut pixels = y.chunks_exact_mut(channels);
+        for row in rows {
+            for (column, y) in pixels.by_ref().take(self.result[1]).enumerate() {
+                let (chunks, rest) = y.as_chunks_mut::<CHUNK>();
+                let done = chunks.len() * CHUNK;
+                for (i, y) in chunks.iter_mut().enumerate() {
+                    let mut most = [0; CHUNK];
+                    self.pixels([row, column], |pixel| {
+                        let x = &self.image.data[pixel + i * CHUNK..][..CHUNK];
+                        for c in 0..CHUNK {
+                            most[c] = most[c].max(x[c] ^ FLIP);
+                        }
+                    });
+                    *y = most.map(|most| most ^ FLIP);
+                }
+                rest.fill(FLIP);
+                self.pixels([row, column], |pixel| {
+                    let x = &self.image.data[pixel + done..][..rest.len()];
+                    for (y, x) in rest.iter_mut().zip(x) {
+                        *y = (*y ^ FLIP).max(x ^ FLIP) ^ FLIP;
+                    }
+                });
+            }
+        }
+    }
+}
+
+tiers! {
+    fn largest(x: &Pool<'_>, rows: Range<usize>, y: &mut [u8]) {
+        match x.image.signed {
+            true => x.largest::<0x80>(rows, y),
+            false => x.largest::<0>(rows, y),
+        }
+    }
+
+    fn average(x: &Pool<'_>, by: &Average, rows: Range<usize>, y: &mut [u8]) {
+        const CHUNK: usize = 32;
+        let channels = x.image.dims[2];
+        let after = Quantize { zero: 0, ..by.to };
+        let mut pixels = y.chunks_exact_mut(channels);
+        for row in rows {
+            let high = x.count(0, row, by.padding);
+            for (column, y) in pixels.by_ref().take(x.result[1]).enumerate() {
+                let count = (high * x.count(1, column, by.padding)) as f32;
+                for (i, y) in y.chunks_mut(CHUNK).enumerate() {
+                    let mut sums = [0f32; CHUNK];
+                    x.pixels([row, column], |pixel| {
+                        let x = &x.image.data[pixel + i * CHUNK..][..y.len()];
+                        if let Some(x) = x.first_chunk::<CHUNK>() {
+                            for c in 0..CHUNK {
+                                sums[c] += by.from.real(x[c]);
+                            }
+                            return;
+                        }
+                        for (sum, x) in sums.iter_mut().zip(x) {
+                            *sum += by.from.real(*x);
+                        }
+                    });
+                    for (y, sum) in y.iter_mut().zip(sums) {
+                        let scaled = sum / count / by.to.scale;
+                        *y = match by.zero_first {
+                            true => after.rounded(scaled + by.to.zero as f32),
+                            false => by.to.rounded(scaled),
+                        };
+                    }
+                }
+            }
+        }
+    }
+
+    /// `sums` are of the bytes as unsigned, flipped ones.
+    fn add_pixels(x: &[u8], flip: u8, channels: usize, sums: &mut [u16]) {
+        for x in x.chunks_exact(channels) {
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *sum += u16::from(x ^ flip);
+            }
+        }
+    }
+}
+
+/// The average of all pixels of each channel, as QLinearGlobalAveragePool does it:
+/// `clamp(rne(Σ(q - zero) · (scale / (to.scale · pixels))) + to.zero)`.
+///
+/// # Panics
+/// Sizes that do not fit together.
+pub fn global_average(cpu: Cpu, x: &[u8], from: Quantized, to: Quantize, y: &mut [u8]) {
+    let channels = y.len();
+    if channels == 0 {
+        return;
+    }
+    assert!(x.len().is_multiple_of(channels), "pixels of an image");
+    let pixels = x.len() / channels;
+    let factor = from.scale / (to.scale * pixels as f32);
+    let flip = if from.signed { 0x80u8 } else { 0 };
+    let zeros = (pixels as i64).wrapping_mul(i64::from(from.zero) + i64::from(flip));
+    // As many channels at a time as there is room for sums; as many pixels as 16 bits hold.
+    const ROOM: usize = 512;
+    const PIXELS: usize = 257;
+    for (i, y) in y.chunks_mut(ROOM).enumerate() {
+        let (mut wide, first) = ([0i64; ROOM], i * ROOM);
+        for pixels in x.chunks(PIXELS * channels) {
+            let mut sums = [0; ROOM];
+            let sums = &mut sums[..y.len()];
+            if y.len() == channels {
+                add_pixels(cpu, pixels, flip, channels, sums);
+            } else {
+                for pixel in pixels.chunks_exact(channels) {
+                    add_pixels(cpu, &pixel[first..][..y.len()], flip, y.len(), sums);
+                }
+            }
+            for (wide, sum) in wide.iter_mut().zip(sums) {
+                *wide += i64::from(*sum);
+            }
+        }
+        for (y, wide) in y.iter_mut().zip(wide) {
+            *y = to.rounded(wide.wrapping_sub(zeros) as f32 * factor);
+        }
+    }
+}
