@@ -7,8 +7,9 @@
 use std::{hint::black_box, time::Instant};
 
 use onnxq_kernels::{
-    Activation, Attention, Cpu, Heads, Line, Mask, Norm, Reduction, Skip, Softmax, Unary,
-    normalize, reduce_columns, reduce_rows, skip_normalize, softmax, unary, unary_in_place,
+    Activation, Attention, Binary, Broadcast, Comparison, Cpu, Heads, Line, Mask, Norm, Reduction,
+    Skip, Softmax, UNBOUNDED, Unary, binary, binary_in_place, compare, gru_cell_linear, lstm_cell,
+    normalize, reduce_columns, reduce_rows, select, skip_normalize, softmax, unary, unary_in_place,
 };
 
 /// Nanoseconds of the fastest of many runs.
@@ -60,6 +61,8 @@ fn main() {
         functions(&bench);
         rows(&bench);
         attention(&bench);
+        pairs(&bench);
+        cells(&bench);
     }
 }
 
@@ -187,4 +190,81 @@ fn attention(bench: &Bench) {
             attention.run(bench.cpu, 0..rows, black_box(&mut y), &mut scratch);
         });
     }
+}
+
+fn pairs(bench: &Bench) {
+    let (cpu, width) = (bench.cpu, 384);
+    let [a, b] = [1, 2].map(|seed| numbers(32 * width, seed));
+    let mut y = a.clone();
+    let all = Broadcast::Elements(&a);
+    let operands = [
+        ("elements", Broadcast::Elements(&b)),
+        ("row", Broadcast::Row(&b[..width])),
+        ("column", Broadcast::Column(&b[..32])),
+        ("scalar", Broadcast::Scalar(2.0)),
+    ];
+    for (name, b) in operands {
+        bench.run(&format!("binary add {name}"), y.len(), || {
+            binary(
+                cpu,
+                Binary::Add,
+                black_box(all),
+                b,
+                width,
+                UNBOUNDED,
+                black_box(&mut y),
+            );
+        });
+    }
+    let b = operands[0].1;
+    bench.run("binary add in place, relu", y.len(), || {
+        binary_in_place(cpu, Binary::Add, black_box(&mut y), b, width, [0.0, 6.0]);
+    });
+    bench.run("binary div", y.len(), || {
+        binary(
+            cpu,
+            Binary::Div,
+            black_box(all),
+            b,
+            width,
+            UNBOUNDED,
+            black_box(&mut y),
+        );
+    });
+    let mut bytes = vec![0; y.len()];
+    bench.run("binary less", y.len(), || {
+        compare(
+            cpu,
+            Comparison::Less,
+            black_box(all),
+            b,
+            width,
+            black_box(&mut bytes),
+        );
+    });
+    bench.run("binary select", y.len(), || {
+        select(cpu, black_box(&bytes), all, b, width, black_box(&mut y));
+    });
+}
+
+fn cells(bench: &Bench) {
+    let (hidden, rows) = (256, 4);
+    let gates = numbers(4 * hidden * rows, 1);
+    let recurrent = numbers(4 * hidden * rows, 2);
+    let (mut c, mut h) = (vec![0.5; hidden * rows], vec![0.5; hidden * rows]);
+    bench.run("lstm cell", h.len(), || {
+        lstm_cell(
+            bench.cpu,
+            black_box(&gates),
+            hidden,
+            f32::INFINITY,
+            &mut c,
+            &mut h,
+        );
+    });
+    let three = 3 * hidden * rows;
+    bench.run("gru cell", h.len(), || {
+        let (x, r) = (black_box(&gates[..three]), &recurrent[..three]);
+        gru_cell_linear(bench.cpu, x, r, hidden, f32::INFINITY, &mut h);
+    });
 }

@@ -18,6 +18,7 @@
 
 mod activation;
 mod attention;
+mod binary;
 mod byte_softmax;
 mod depthwise;
 mod elementwise;
@@ -31,6 +32,7 @@ mod memory;
 mod pack;
 mod pool;
 mod product;
+mod recurrent;
 mod resize;
 mod rows;
 mod tiers;
@@ -39,6 +41,9 @@ mod transpose;
 
 pub use activation::{Unary, unary, unary_in_place};
 pub use attention::{Attention, Heads, Mask};
+pub use binary::{
+    Binary, Broadcast, Comparison, UNBOUNDED, binary, binary_in_place, compare, select,
+};
 pub use byte_softmax::ByteSoftmax;
 pub use depthwise::{
     Depthwise, DepthwiseWeights, depthwise_packed_len, depthwise_scratch_lines, pack_depthwise,
@@ -55,6 +60,7 @@ pub use memory::{Line, bytes, bytes_mut};
 pub use pack::{Packed, Weights, pack, packed_len};
 pub use pool::{Average, Pool, global_average};
 pub use product::{Geometry, Left, Product, scratch_lines};
+pub use recurrent::{gru_cell_linear, gru_gates, gru_state, lstm_cell};
 pub use resize::{gather_rows, resize_nearest};
 pub use rows::{
     Norm, Reduction, Skip, Softmax, normalize, reduce_columns, reduce_rows, skip_normalize, softmax,

@@ -140,7 +140,7 @@ fn same(a: f32, b: f32) -> bool {
 fn numbers() -> Vec<f32> {
     let mut x: Vec<f32> = (-40_000..=40_000).map(|i| i as f32 / 3000.0).collect();
     x.extend((-9000..=9000).map(|i| i as f32 / 80.0));
-    x.extend((0..200_000u32).map(|i| f32::from_bits(i.wrapping_mul(21_474_8377 % 4_294_967))));
+    x.extend((0..200_000u32).map(|i| f32::from_bits(i.wrapping_mul(4_294_769))));
     x.extend((0..200_000u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761))));
     x
 }
@@ -177,7 +177,6 @@ fn near_their_definitions() {
         }
         let gelu = f == Unary::Activation(Activation::Gelu);
         let bound = relative.unwrap_or(if gelu { 1e-6 } else { 2e-7 });
-        println!("{f:?}: {:.2e} at {:e}", worst.0, worst.1);
         assert!(worst.0 <= bound, "{f:?}: {worst:?}, bound {bound}");
     }
 }
