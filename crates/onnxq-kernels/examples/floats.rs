@@ -8,8 +8,9 @@ use std::{hint::black_box, time::Instant};
 
 use onnxq_kernels::{
     Activation, Attention, Binary, Broadcast, Comparison, Cpu, Heads, Line, Mask, Norm, Reduction,
-    Skip, Softmax, UNBOUNDED, Unary, binary, binary_in_place, compare, gru_cell_linear, lstm_cell,
-    normalize, reduce_columns, reduce_rows, select, skip_normalize, softmax, unary, unary_in_place,
+    Skip, Softmax, UNBOUNDED, Unary, binary, binary_in_place, compare, dynamic_quantize,
+    gru_cell_linear, lstm_cell, normalize, range, reduce_columns, reduce_rows, select,
+    skip_normalize, softmax, unary, unary_in_place,
 };
 
 /// Nanoseconds of the fastest of many runs.
@@ -232,6 +233,12 @@ fn pairs(bench: &Bench) {
         );
     });
     let mut bytes = vec![0; y.len()];
+    bench.run("range", a.len(), || {
+        black_box(range(cpu, black_box(&a)));
+    });
+    bench.run("dynamic quantization", a.len(), || {
+        black_box(dynamic_quantize(cpu, black_box(&a), black_box(&mut bytes)));
+    });
     bench.run("binary less", y.len(), || {
         compare(
             cpu,

@@ -21,6 +21,7 @@ mod attention;
 mod binary;
 mod byte_softmax;
 mod depthwise;
+mod dynamic;
 mod elementwise;
 mod epilogue;
 mod fused;
@@ -48,6 +49,7 @@ pub use byte_softmax::ByteSoftmax;
 pub use depthwise::{
     Depthwise, DepthwiseWeights, depthwise_packed_len, depthwise_scratch_lines, pack_depthwise,
 };
+pub use dynamic::{dynamic_parameters, dynamic_quantize};
 pub use elementwise::{
     AxisScales, Combine, Operand, Quantize, Quantized, dequantize_integers, range,
     requantize_table, row_sums,
