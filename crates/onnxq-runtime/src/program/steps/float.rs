@@ -1,8 +1,13 @@
 //! Operators on floats, by the kernels that plans without shapes have too.
 
-use onnxq_ir::{NodeId, Op, ValueId};
+use std::sync::Arc;
+
+use onnxq_ir::{Model, NodeId, Op, ValueId};
 use onnxq_kernels::Cpu;
-use onnxq_ops::EvalError;
+use onnxq_ops::{
+    EvalError, Value,
+    interpret::{Interpreter, at_node},
+};
 use onnxq_tensor::{DType, Dims, Tensor};
 use smallvec::SmallVec;
 
@@ -23,12 +28,13 @@ impl Known for Lowering<'_> {
 
 /// A node of floats.
 struct Float {
-    op: String,
+    model: Arc<Model>,
+    node: NodeId,
+    op: Op,
     kernel: Box<dyn plan::Kernel>,
     /// `None` for operands left out.
     operands: SmallVec<[Option<Operand>; 4]>,
     result: Dims,
-    node: String,
 }
 
 /// Dimensions, and the tensor if it is constant.
@@ -75,18 +81,19 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option<(
         )));
     }
     let kernel = Float {
-        op: op.qualified(),
+        model: lowering.model.clone(),
+        node: n,
+        op: op.clone(),
         kernel,
         operands,
         result,
-        node: lowering.name(n),
     };
     lowering.push_node(n, Box::new(kernel), &places, Layout::Plain)
 }
 
 impl Kernel for Float {
     fn name(&self, _: Cpu) -> String {
-        format!("float {}", self.op)
+        format!("float {}", self.op.qualified())
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
@@ -106,17 +113,34 @@ impl Kernel for Float {
             });
         }
         let made = self.kernel.run(&mut operands, call.pool);
+        let Some(made) = made.filter(|made| made.dims == self.result) else {
+            return self.evaluate(&operands, call);
+        };
         for operand in operands.into_iter().flatten() {
             call.pool.end(operand);
         }
-        let Some(made) = made.filter(|made| made.dims == self.result) else {
-            return Err(EvalError::Unsupported(format!(
-                "operands of {} ({})",
-                self.node, self.op
-            )));
-        };
         call.result_floats(0)[..made.elements().len()].copy_from_slice(made.elements());
         call.pool.end(Data::Floats(made));
+        Ok(())
+    }
+}
+
+impl Float {
+    /// The result by the reference, of operands that the kernel is not made for.
+    fn evaluate(&self, operands: &[Option<Data>], call: &mut Call<'_>) -> Result<(), EvalError> {
+        let value = |data: &Option<Data>| data.as_ref().map(Data::value).transpose();
+        let operands: Vec<Option<Value>> = operands.iter().map(value).collect::<Result<_, _>>()?;
+        let node = self.model.graph.node(self.node);
+        let results = Interpreter::new(&self.model)
+            .run_node(&self.op, &operands, 1)
+            .map_err(|e| at_node(node, e))?;
+        let found = results.first().and_then(Value::as_tensor);
+        let fits = |t: &&Tensor| t.dtype() == DType::F32 && t.dims() == &self.result[..];
+        let Some(found) = found.filter(fits) else {
+            let e = EvalError::Unsupported(format!("a result other than {:?}", self.result));
+            return Err(at_node(node, e));
+        };
+        call.result(0)[..found.bytes().len()].copy_from_slice(found.bytes());
         Ok(())
     }
 }
