@@ -14,11 +14,15 @@
 //! row y+2   d0 d1 d2 ...
 //! ```
 //!
-//! Other tiers run the plain loop below, which defines the result.
+//! AVX2 has dot products of two numbers of 16 bits: it takes rows by twos. Other tiers run the
+//! plain loop below, which defines the result.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod pack;
+mod strip;
 
 use core::ops::Range;
 
@@ -56,7 +60,7 @@ pub struct Depthwise<'a> {
 
 /// Lines of scratch memory that a depthwise convolution with such a window needs.
 pub fn depthwise_scratch_lines(window: &Window) -> usize {
-    pack::Plan::of(window).map_or(0, |plan| plan.scratch_lines())
+    pack::Plan::of(window).map_or(0, |plan| plan.scratch_lines(window))
 }
 
 impl Depthwise<'_> {
@@ -102,7 +106,9 @@ impl Depthwise<'_> {
             return;
         }
         #[cfg(target_arch = "x86_64")]
-        if avx512::run(self, cpu, rows.clone(), y, to, scratch) {
+        if avx512::run(self, cpu, rows.clone(), y, to, scratch)
+            || avx2::run(self, cpu, rows.clone(), y, to, scratch)
+        {
             self.add_residual(cpu, y, to);
             return;
         }
@@ -119,63 +125,69 @@ impl Depthwise<'_> {
     #[inline(always)]
     fn plain<const SIGNED: bool>(&self, rows: Range<usize>, y: &mut [u8], to: &Requantize<'_>) {
         let [_, _, channels] = self.image.dims;
-        let mut pixels = y.chunks_exact_mut(channels);
-        for row in rows {
-            for (column, y) in pixels.by_ref().take(self.result[1]).enumerate() {
-                let at = self.window.at([row, column]);
-                for first in (0..channels).step_by(CHUNK) {
-                    let count = CHUNK.min(channels - first);
-                    let sums = self.sums::<SIGNED>(at, first, count);
-                    let mut offset = [0; CHUNK];
-                    offset[..count].copy_from_slice(&self.offset[first..][..count]);
-                    let mut scale = [0.0; CHUNK];
-                    scale[..count].copy_from_slice(&to.scale[first..][..count]);
+        let padded = channels.next_multiple_of(CHUNK);
+        let row_bytes = self.result[1] * channels;
+        for first in (0..channels).step_by(CHUNK) {
+            let count = CHUNK.min(channels - first);
+            let mut offset = [0; CHUNK];
+            offset[..count].copy_from_slice(&self.offset[first..][..count]);
+            let mut scale = [0.0; CHUNK];
+            scale[..count].copy_from_slice(&to.scale[first..][..count]);
+            let weights = &self.weights.plain()[first * 2..];
+            for (row, y) in rows.clone().zip(y.chunks_exact_mut(row_bytes)) {
+                for (column, y) in y.chunks_exact_mut(channels).enumerate() {
+                    let at = self.window.at([row, column]);
+                    let sums = self.sums::<SIGNED>(at, first..first + count, weights, padded);
                     let mut bytes = [0; CHUNK];
                     for i in 0..CHUNK {
                         let scaled = sums[i].wrapping_add(offset[i]) as f32 * scale[i];
                         bytes[i] = quantized(scaled, to.zero, to.bounds) as u8;
                     }
-                    y[first..][..count].copy_from_slice(&bytes[..count]);
+                    let y = &mut y[first..];
+                    match y.first_chunk_mut() {
+                        Some(y) => *y = bytes,
+                        None => y.copy_from_slice(&bytes[..count]),
+                    }
                 }
             }
         }
     }
 
-    /// The sums of some channels in the window that begins at a place.
+    /// The sums of some channels in the window that begins at a place. `padded` is the number of
+    /// weights from tap to tap.
     #[inline(always)]
     fn sums<const SIGNED: bool>(
         &self,
         [top, left]: [usize; 2],
-        first: usize,
-        count: usize,
+        some: Range<usize>,
+        weights: &[u8],
+        padded: usize,
     ) -> [i32; CHUNK] {
         let Window {
             kernel, dilations, ..
         } = self.window;
         let [height, width, channels] = self.image.dims;
-        let padded = channels.next_multiple_of(CHUNK);
-        let weights = self.weights.plain();
         let around = [self.pad; CHUNK];
         let mut sums = [0i32; CHUNK];
         for i in 0..kernel[0] {
             let row = top.wrapping_add(i * dilations[0]);
             for j in 0..kernel[1] {
                 let column = left.wrapping_add(j * dilations[1]);
-                let mut some = around;
+                let mut copy = around;
                 let x = match row < height && column < width {
                     false => &around,
                     true => {
-                        let x = &self.image.data[(row * width + column) * channels + first..];
+                        let x = &self.image.data[(row * width + column) * channels + some.start..];
                         match x.first_chunk() {
                             Some(x) => x,
                             None => {
-                                some[..count].copy_from_slice(&x[..count]);
-                                &some
+                                copy[..some.len()].copy_from_slice(&x[..some.len()]);
+                                &copy
                             }
                         }
                     }
                 };
-                let w = &weights[((i * kernel[1] + j) * padded + first) * 2..][..CHUNK * 2];
+                let w = &weights[(i * kernel[1] + j) * padded * 2..][..CHUNK * 2];
                 for c in 0..CHUNK {
                     let x = match SIGNED {
                         true => i32::from(x[c] as i8),

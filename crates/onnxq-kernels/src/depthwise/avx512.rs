@@ -6,14 +6,12 @@ use core::{arch::x86_64::*, ops::Range};
 
 use super::{
     Depthwise,
-    pack::{Block, DOT, MAX_POSITIONS, POSITION, Plan, blocks},
+    pack::{Block, MAX_POSITIONS, POSITION, Plan, blocks},
+    strip::{PARAMETERS, Row, Strip, fit, load_parameters},
 };
 use crate::{Cpu, Isa, Line, Requantize};
 
 use registers::{Finish, load, load_pixels, store};
-
-/// Lines of scales and offsets.
-const PARAMETERS: usize = 8;
 
 /// Computes rows of the result, if the processor, the weights and the result are fit for it.
 pub(super) fn run(
@@ -25,15 +23,10 @@ pub(super) fn run(
     scratch: &mut [Line],
 ) -> bool {
     let able = matches!(cpu.isa(), Isa::Avx512Vnni | Isa::Amx);
-    let range = match to.bounds[0] < 0 {
-        true => -128..=127,
-        false => 0..=255,
-    };
-    let bytes = to.bounds.iter().all(|b| range.contains(b)) && (-256..256).contains(&to.zero);
     let Some(plan) = Plan::of(&x.window) else {
         return false;
     };
-    if !able || !bytes || !x.weights.narrow {
+    if !able || !fit(x, to) {
         return false;
     }
     // SAFETY: the processor has this tier.
@@ -54,7 +47,8 @@ fn all(
     scratch: &mut [Line],
 ) {
     let size = plan.block_bytes(&x.window);
-    let (parameters, planes) = scratch.split_first_chunk_mut().expect("as asked for");
+    let (parameters, rest) = scratch.split_first_chunk_mut().expect("as asked for");
+    let planes = &mut rest[..plan.lines()];
     for (block, weights) in blocks(x.image.dims[2]).zip(x.weights.blocks().chunks_exact(size)) {
         let part = Part {
             x,
@@ -72,58 +66,6 @@ fn all(
     }
 }
 
-/// Scales and offsets in the order of the sums. Returns whether no scaled sum leaves `i32`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn load_parameters(
-    x: &Depthwise<'_>,
-    block: Block,
-    to: &Requantize<'_>,
-    lines: &mut [Line; PARAMETERS],
-) -> bool {
-    let Block {
-        first,
-        count,
-        width,
-    } = block;
-    let (mut scales, mut offsets) = ([0f32; 64], [0i32; 64]);
-    scales[..count].copy_from_slice(&to.scale[first..][..count]);
-    offsets[..count].copy_from_slice(&x.offset[first..][..count]);
-    if x.image.signed {
-        // Signed bytes are read with 128 added.
-        let sums = x.weights.sums()[first * 4..].chunks_exact(4);
-        for (offset, sum) in offsets[..count].iter_mut().zip(sums) {
-            let sum = i32::from_le_bytes([sum[0], sum[1], sum[2], sum[3]]);
-            *offset = offset.wrapping_sub(sum.wrapping_mul(128));
-        }
-    }
-    let taps = x.window.kernel[0] * x.window.kernel[1];
-    let largest = (taps * 255 * 128) as f32;
-    let mut fits = true;
-    for (scale, offset) in scales.iter().zip(&offsets) {
-        fits &= ((*offset as f32).abs() + largest) * scale.abs() < 1e9;
-    }
-    for i in width..64 {
-        scales[i] = scales[i - width];
-        offsets[i] = offsets[i - width];
-    }
-    for (i, (scale, offset)) in scales
-        .chunks_exact(4)
-        .zip(offsets.chunks_exact(4))
-        .enumerate()
-    {
-        let (register, quarter) = (i % 4, i / 4);
-        let to = &mut lines[register].0[quarter * 16..][..16];
-        for (to, scale) in to.chunks_exact_mut(4).zip(scale) {
-            to.copy_from_slice(&scale.to_ne_bytes());
-        }
-        let to = &mut lines[4 + register].0[quarter * 16..][..16];
-        for (to, offset) in to.chunks_exact_mut(4).zip(offset) {
-            to.copy_from_slice(&offset.to_ne_bytes());
-        }
-    }
-    fits
-}
-
 /// One block of channels.
 struct Part<'a> {
     x: &'a Depthwise<'a>,
@@ -133,17 +75,6 @@ struct Part<'a> {
     /// The row of the result that is the first of `y`.
     first_row: usize,
     fits: bool,
-}
-
-/// Where one part of a row of results is.
-#[derive(Clone, Copy)]
-struct Strip {
-    row: usize,
-    /// How many rows.
-    rows: usize,
-    column: usize,
-    /// How many pixels.
-    pixels: usize,
 }
 
 impl Part<'_> {
@@ -194,36 +125,17 @@ impl Part<'_> {
     fn interleave<const WIDTH: usize>(&self, strip: Strip, planes: &mut [Line]) {
         let (x, plan) = (self.x, self.plan);
         let window = &x.window;
-        let [height, width, channels] = x.image.dims;
-        let [top, left] = window.at([strip.row, strip.column]);
+        let [_, width, _] = x.image.dims;
+        let [_, left] = window.at([strip.row, strip.column]);
         let around = Line([x.pad; 64]);
-        let needed = (strip.rows - 1) * window.strides[0] + window.kernel[0];
         let span = strip.pixels + plan.reach;
         let planes = planes.chunks_exact_mut(plan.plane_lines() * 4);
         for (at, planes) in planes.enumerate().take(plan.groups * plan.phases) {
             let (group, phase) = (at / plan.phases, at % plan.phases);
-            let mut used = plan.phases == 1;
-            for j in 0..window.kernel[1] {
-                used |= j * window.dilations[1] % plan.phases == phase;
-            }
-            if !used {
+            if !plan.uses(window, phase) {
                 continue;
             }
-            let mut rows = [Row {
-                first: around.0.as_ptr(),
-                stride: 0,
-            }; DOT];
-            for (i, to) in rows.iter_mut().enumerate() {
-                let i = group * DOT + i;
-                let row = top.wrapping_add(i * plan.row_step);
-                if i < needed && row < height {
-                    let at = row * width * channels + self.block.first;
-                    *to = Row {
-                        first: x.image.data[at..].as_ptr(),
-                        stride: channels,
-                    };
-                }
-            }
+            let rows = strip.rows_of(x, plan, self.block, group, &around);
             let (lines, pixels) = (plan.plane_lines(), 64 / WIDTH);
             let (step, last) = (pixels * plan.phases, (pixels - 1) * plan.phases);
             let mut pixel = left.wrapping_add(phase);
@@ -388,14 +300,6 @@ impl Part<'_> {
             unsafe { _mm_mask_storeu_epi8(to.cast(), u16::MAX >> (16 - count), piece) }
         }
     }
-}
-
-/// A row of the image: its first pixel, at the first channel of the block, and the distance of pixels; around
-/// the image a line that stands for every pixel.
-#[derive(Clone, Copy)]
-struct Row {
-    first: *const u8,
-    stride: usize,
 }
 
 /// Pixels of a row beside each other, from one on.

@@ -1,6 +1,6 @@
 //! Weights of depthwise convolutions, in the layouts of the plain loop and of dot products.
 
-use super::CHUNK;
+use super::{CHUNK, strip::PARAMETERS};
 use crate::image::Window;
 
 /// Rows that are interleaved: the bytes of a dot product.
@@ -60,8 +60,23 @@ impl Plan {
         self.tile + self.reach
     }
 
-    pub(super) fn scratch_lines(&self) -> usize {
-        self.groups * self.phases * 4 * self.plane_lines() + 8
+    /// Lines of all planes.
+    pub(super) fn lines(&self) -> usize {
+        self.groups * self.phases * 4 * self.plane_lines()
+    }
+
+    /// Whether a phase is read at all.
+    pub(super) fn uses(&self, window: &Window, phase: usize) -> bool {
+        let mut used = self.phases == 1;
+        for j in 0..window.kernel[1] {
+            used |= j * window.dilations[1] % self.phases == phase;
+        }
+        used
+    }
+
+    /// Planes, numbers that make bytes of sums, and a copy of the weights of a block.
+    pub(super) fn scratch_lines(&self, window: &Window) -> usize {
+        self.lines() + PARAMETERS + self.block_bytes(window) / 64
     }
 
     /// Bytes of the weights of one block of channels.

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::PARAMETERS;
+use crate::depthwise::strip::PARAMETERS;
 use crate::{Line, Requantize};
 
 /// What makes bytes of sums.
