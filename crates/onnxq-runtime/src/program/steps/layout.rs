@@ -45,24 +45,33 @@ impl Kernel for Relay {
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
-        let bytes = self.rows * self.columns * self.size;
         let (x, y) = (call.bytes(0), call.result(0));
-        for image in 0..self.images {
-            let x = &x[image * bytes..][..bytes];
-            let y = &mut y[image * bytes..][..bytes];
-            transpose(self.rows, self.columns, self.size, x, y);
-        }
-        Ok(())
+        let bytes = self.rows * self.columns * self.size;
+        let dims = [self.images, self.rows, self.columns];
+        let (x, y) = (&x[..self.images * bytes], &mut y[..self.images * bytes]);
+        transpose(call.cpu, x, self.size, &dims, &[0, 2, 1], y)
     }
 }
 
-/// A matrix of elements of `size` bytes, transposed.
-pub(super) fn transpose(rows: usize, columns: usize, size: usize, x: &[u8], y: &mut [u8]) {
-    for column in 0..columns {
-        for row in 0..rows {
-            let from = (row * columns + column) * size;
-            let to = (column * rows + row) * size;
-            y[to..to + size].copy_from_slice(&x[from..from + size]);
+/// A tensor of elements of `size` bytes with its axes in another order.
+pub(super) fn transpose(
+    cpu: Cpu,
+    x: &[u8],
+    size: usize,
+    dims: &[usize],
+    order: &[usize],
+    y: &mut [u8],
+) -> Result<(), EvalError> {
+    use bytemuck::{cast_slice, cast_slice_mut};
+    match size {
+        1 => onnxq_kernels::transpose(cpu, x, dims, order, y),
+        2 => onnxq_kernels::transpose::<u16>(cpu, cast_slice(x), dims, order, cast_slice_mut(y)),
+        4 => onnxq_kernels::transpose::<u32>(cpu, cast_slice(x), dims, order, cast_slice_mut(y)),
+        8 => onnxq_kernels::transpose::<u64>(cpu, cast_slice(x), dims, order, cast_slice_mut(y)),
+        _ => {
+            let what = format!("a transposition of elements of {size} bytes");
+            return Err(EvalError::Unsupported(what));
         }
     }
+    Ok(())
 }

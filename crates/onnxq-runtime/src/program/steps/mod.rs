@@ -60,6 +60,7 @@ static FAMILIES: &[(&[&str], Family)] = &[
     (&["DynamicQuantizeLinear"], elementwise::dynamic_quantize),
     (&["com.microsoft.QLinearAdd"], elementwise::add),
     (&["MaxPool"], pool::max),
+    (&["com.microsoft.QLinearAveragePool"], pool::average),
     (&["com.microsoft.QLinearGlobalAveragePool"], pool::global_average),
     (&["Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"], view::view),
     (&["Transpose"], view::transpose),

@@ -1,7 +1,7 @@
 //! Concatenation, slices and splits: copies of stretches of bytes.
 
 use onnxq_ir::{NodeId, Op, ValueId};
-use onnxq_kernels::Cpu;
+use onnxq_kernels::{Cpu, lookup};
 use onnxq_ops::EvalError;
 use onnxq_tensor::{DType, Dims};
 use smallvec::SmallVec;
@@ -127,11 +127,7 @@ impl Kernel for Concat {
                 y = rest;
                 match table {
                     None => part.copy_from_slice(x),
-                    Some(table) => {
-                        for (y, &x) in part.iter_mut().zip(x) {
-                            *y = table[usize::from(x)];
-                        }
-                    }
+                    Some(table) => lookup(call.cpu, x, table, part),
                 }
             }
         }

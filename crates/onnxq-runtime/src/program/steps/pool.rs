@@ -1,24 +1,33 @@
 //! Pooling of codes, channels last.
 
+use std::ops::Range;
+
 use onnxq_ir::{NodeId, Op};
-use onnxq_kernels::Cpu;
+use onnxq_kernels::{
+    Average, Cpu, Image, Quantize, Quantized, Window, global_average as average_of_all,
+};
 use onnxq_ops::EvalError;
 use onnxq_tensor::DType;
 
-use super::{
-    Kernel,
-    elementwise::{Quantization, byte_bounds, code},
-};
+use super::{Kernel, elementwise::byte_bounds};
 use crate::{
-    plan::{Window, Window2},
+    plan,
     program::{
         call::Call,
         lower::{Layout, Lowering},
+        threads::cut,
     },
 };
 
-struct MaxPool {
-    window: Window2,
+/// What is made of each window.
+enum Kind {
+    Max,
+    Average(Average),
+}
+
+struct Pool {
+    kind: Kind,
+    window: plan::Window2,
     images: usize,
     channels: usize,
     signed: bool,
@@ -26,64 +35,104 @@ struct MaxPool {
 
 /// MaxPool of bytes.
 pub(super) fn max(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option<()> {
-    let graph = lowering.graph;
-    let second = graph.node(n).results.len() > 1;
-    if second || op.int("storage_order", 0) != 0 {
-        return None;
-    }
+    let results = &lowering.graph.node(n).results;
+    (results.len() == 1 && op.int("storage_order", 0) == 0).then_some(())?;
+    pool(lowering, n, op, Kind::Max)
+}
+
+/// QLinearAveragePool.
+pub(super) fn average(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option<()> {
+    let (from, to) = parameters(lowering, n)?;
+    let includes = op.int("count_include_pad", 0) != 0;
+    (op.int("channels_last", 0) == 0).then_some(())?;
+    let padding = match op.ints("pads") {
+        _ if !includes => None,
+        None if op.attr("auto_pad").is_some() => return None,
+        None => Some([0, 0]),
+        Some(&[_, after]) => Some([0, usize::try_from(after).ok()?]),
+        Some(&[_, _, below, right]) => Some([below, right].map(|p| p.max(0) as usize)),
+        Some(_) => return None,
+    };
+    let average = Average {
+        from,
+        to,
+        padding,
+        zero_first: true,
+    };
+    pool(lowering, n, op, Kind::Average(average))
+}
+
+fn pool(lowering: &mut Lowering<'_>, n: NodeId, op: &Op, kind: Kind) -> Option<()> {
     let home = lowering.operand(n, 0)?;
     byte_bounds(home.dtype)?;
-    (3..=4).contains(&home.dims.len()).then_some(())?;
-    let window = Window::of(op)?.place(&home.dims[2..], None)?;
-    let kernel = MaxPool {
-        window,
+    ((3..=4).contains(&home.dims.len()) && !home.dims.contains(&0)).then_some(())?;
+    let kernel = Pool {
+        kind,
+        window: plan::Window::of(op)?.place(&home.dims[2..], None)?,
         images: home.dims[0],
         channels: home.dims[1],
         signed: home.dtype == DType::I8,
     };
-    let x = lowering.channels_last(graph.operand(n, 0)?)?;
+    let x = lowering.channels_last(lowering.graph.operand(n, 0)?)?;
     lowering.push_node(n, Box::new(kernel), &[x.place], Layout::ChannelsLast)
 }
 
-impl Kernel for MaxPool {
+/// Of the operand and of the result.
+fn parameters(lowering: &Lowering<'_>, n: NodeId) -> Option<(Quantized, Quantize)> {
+    let signed = byte_bounds(lowering.operand(n, 0)?.dtype)?[0] < 0;
+    let from = Quantized {
+        scale: lowering.scalar(n, 1)?,
+        zero: lowering.zero_point(n, 2)?,
+        signed,
+    };
+    let to = Quantize::new(lowering.scalar(n, 3)?, lowering.zero_point(n, 4)?, signed);
+    Some((from, to))
+}
+
+impl Kernel for Pool {
     fn name(&self, _: Cpu) -> String {
-        "max pool".to_owned()
+        let [height, width] = self.window.kernel;
+        match self.kind {
+            Kind::Max => format!("max pool {height}x{width}"),
+            Kind::Average(_) => format!("average pool {height}x{width}"),
+        }
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
         let (x, y) = (call.bytes(0), call.result(0));
-        let (w, c) = (&self.window, self.channels);
-        let flip = if self.signed { 0x80 } else { 0 };
-        let mut at = 0;
-        for image in 0..self.images {
-            let x = &x[image * w.input[0] * w.input[1] * c..];
-            for oy in 0..w.output[0] {
-                for ox in 0..w.output[1] {
-                    let y = &mut y[at..at + c];
-                    at += c;
-                    y.fill(0);
-                    for ky in 0..w.kernel[0] {
-                        let iy = (oy * w.strides[0] + ky * w.dilations[0]).wrapping_sub(w.begin[0]);
-                        if iy >= w.input[0] {
-                            continue;
-                        }
-                        for kx in 0..w.kernel[1] {
-                            let ix =
-                                (ox * w.strides[1] + kx * w.dilations[1]).wrapping_sub(w.begin[1]);
-                            if ix >= w.input[1] {
-                                continue;
-                            }
-                            let x = &x[(iy * w.input[1] + ix) * c..][..c];
-                            for (y, &x) in y.iter_mut().zip(x) {
-                                *y = (*y).max(x ^ flip);
-                            }
-                        }
-                    }
-                    for y in y {
-                        *y ^= flip;
-                    }
-                }
+        let (w, c, cpu) = (&self.window, self.channels, call.cpu);
+        let x_len = w.input[0] * w.input[1] * c;
+        let row = w.output[1] * c;
+        for (i, y) in y
+            .chunks_exact_mut(w.output[0] * row)
+            .take(self.images)
+            .enumerate()
+        {
+            let kernel = onnxq_kernels::Pool {
+                image: Image {
+                    data: &x[i * x_len..][..x_len],
+                    signed: self.signed,
+                    dims: [w.input[0], w.input[1], c],
+                },
+                window: Window {
+                    kernel: w.kernel,
+                    strides: w.strides,
+                    dilations: w.dilations,
+                    pads: w.begin,
+                },
+                result: w.output,
+            };
+            let mut rest = y;
+            let mut parts: Vec<(Range<usize>, &mut [u8])> = Vec::new();
+            for rows in cut(w.output[0], call.threads.count(), 1) {
+                let (part, tail) = rest.split_at_mut(rows.len() * row);
+                rest = tail;
+                parts.push((rows, part));
             }
+            call.threads.run(parts, |(rows, y)| match &self.kind {
+                Kind::Max => kernel.max(cpu, rows, y),
+                Kind::Average(by) => kernel.average(cpu, by, rows, y),
+            });
         }
         Ok(())
     }
@@ -93,34 +142,21 @@ struct GlobalAverage {
     images: usize,
     channels: usize,
     space: usize,
-    signed: bool,
-    x: Quantization,
-    y: Quantization,
-    bounds: [i32; 2],
+    from: Quantized,
+    to: Quantize,
 }
 
 /// QLinearGlobalAveragePool.
 pub(super) fn global_average(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option<()> {
-    let quantization = |at: usize| {
-        Some(Quantization {
-            scale: lowering.scalar(n, at)?,
-            zero: lowering.zero_point(n, at + 1)?,
-        })
-    };
-    let (x, y) = (quantization(1)?, quantization(3)?);
-    (op.int("channels_last", 0) == 0).then_some(())?;
-    let home = lowering.operand(n, 0)?;
-    let bounds = byte_bounds(home.dtype)?;
-    let [images, channels, space] = home.image()?;
-    (space > 0).then_some(())?;
+    let (from, to) = parameters(lowering, n)?;
+    let [images, channels, space] = lowering.operand(n, 0)?.image()?;
+    (op.int("channels_last", 0) == 0 && channels * space > 0).then_some(())?;
     let kernel = GlobalAverage {
         images,
         channels,
         space,
-        signed: home.dtype == DType::I8,
-        x,
-        y,
-        bounds,
+        from,
+        to,
     };
     let x = lowering.channels_last(lowering.graph.operand(n, 0)?)?;
     lowering.push_node(n, Box::new(kernel), &[x.place], Layout::ChannelsLast)
@@ -133,21 +169,10 @@ impl Kernel for GlobalAverage {
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
         let (x, y) = (call.bytes(0), call.result(0));
-        let (c, space) = (self.channels, self.space);
-        let scale = self.x.scale / (self.y.scale * space as f32);
-        for image in 0..self.images {
-            let x = &x[image * space * c..][..space * c];
-            let mut sums = vec![0i32; c];
-            for x in x.chunks_exact(c) {
-                for (sum, &x) in sums.iter_mut().zip(x) {
-                    *sum += code(x, self.signed);
-                }
-            }
-            for (y, sum) in y[image * c..][..c].iter_mut().zip(sums) {
-                let mean = (sum - self.x.zero * space as i32) as f32 * scale;
-                let code = mean.round_ties_even() as i32 + self.y.zero;
-                *y = code.clamp(self.bounds[0], self.bounds[1]) as u8;
-            }
+        let images = x.chunks_exact(self.space * self.channels);
+        let y = y.chunks_exact_mut(self.channels).take(self.images);
+        for (x, y) in images.zip(y) {
+            average_of_all(call.cpu, x, self.from, self.to, y);
         }
         Ok(())
     }

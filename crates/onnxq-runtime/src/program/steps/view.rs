@@ -47,7 +47,8 @@ pub(super) fn transpose(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Opti
             perm.iter().map(axis).collect::<Option<_>>()?
         }
     };
-    (perm.len() == rank && home.dtype.bits() >= 8).then_some(())?;
+    let whole = matches!(home.dtype.bits(), 8 | 16 | 32 | 64) && rank <= onnxq_kernels::MAX_AXES;
+    (perm.len() == rank && whole).then_some(())?;
     let physical: SmallVec<[usize; 6]> = match home.layout {
         Layout::Plain => (0..rank).collect(),
         Layout::ChannelsLast => {
@@ -118,35 +119,14 @@ impl Kernel for Transpose {
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
         let (x, y) = (call.bytes(0), call.result(0));
-        let rank = self.dims.len();
-        let mut strides: SmallVec<[usize; 6]> = SmallVec::from_elem(self.size, rank);
-        for i in (0..rank.saturating_sub(1)).rev() {
-            strides[i] = strides[i + 1] * self.dims[i + 1];
-        }
-        // What lies together stays together.
-        let mut chunk = self.size;
-        let mut outer = rank;
-        while outer > 0 && self.perm[outer - 1] == outer - 1 {
-            outer -= 1;
-            chunk *= self.dims[outer];
-        }
-        let dims: SmallVec<[usize; 6]> = self.perm[..outer].iter().map(|&p| self.dims[p]).collect();
-        let steps: SmallVec<[usize; 6]> = self.perm[..outer].iter().map(|&p| strides[p]).collect();
-        let count: usize = dims.iter().product();
-        let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, outer);
-        let mut from = 0;
-        for y in y.chunks_exact_mut(chunk.max(1)).take(count) {
-            y.copy_from_slice(&x[from..from + chunk]);
-            for axis in (0..outer).rev() {
-                index[axis] += 1;
-                from += steps[axis];
-                if index[axis] < dims[axis] {
-                    break;
-                }
-                from -= steps[axis] * dims[axis];
-                index[axis] = 0;
-            }
-        }
-        Ok(())
+        let len = self.dims.iter().product::<usize>() * self.size;
+        super::layout::transpose(
+            call.cpu,
+            &x[..len],
+            self.size,
+            &self.dims,
+            &self.perm,
+            &mut y[..len],
+        )
     }
 }
