@@ -77,8 +77,8 @@ impl Depthwise<'_> {
         scratch: &mut [Line],
     ) {
         let [_, _, channels] = self.image.dims;
-        let row_bytes = self.result[1] * channels;
         self.image.check();
+        self.window.check();
         assert_eq!(
             self.weights.window, self.window,
             "weights of another window"
@@ -94,7 +94,9 @@ impl Depthwise<'_> {
             rows.start <= rows.end && rows.end <= self.result[0],
             "rows of the result"
         );
-        assert_eq!(y.len(), rows.len() * row_bytes, "the result");
+        let pixels = rows.len().checked_mul(self.result[1]);
+        let size = pixels.and_then(|pixels| pixels.checked_mul(channels));
+        assert_eq!(Some(y.len()), size, "the result");
         assert!(
             scratch.len() >= depthwise_scratch_lines(&self.window),
             "scratch memory"

@@ -52,34 +52,42 @@ impl Quantize {
     }
 
     /// Divisions are slow. A product by the reciprocal rounds to the same integer unless it is
-    /// close to the middle between two, within its error of three roundings.
+    /// close to the middle between two, within the error of a few roundings.
     #[inline(always)]
     pub(crate) fn chunk(self, x: &[f32; CHUNK], y: &mut [u8; CHUNK]) {
-        const SHIFT: f32 = 12_582_912.0;
-        const NEAR: f32 = 0.4999;
-        let reciprocal = 1.0 / self.scale;
-        // The bound of the error holds where neither is subnormal.
-        let mut near = !(self.scale > 1e-37 && self.scale < 1e37);
-        let low = (self.bounds[0] - self.zero) as f32;
-        let high = (self.bounds[1] - self.zero) as f32;
-        let mut furthest = [0f32; CHUNK];
-        for i in 0..CHUNK {
-            let v = x[i] * reciprocal;
-            let v = if v.is_nan() { 0.0 } else { v };
-            let v = if v > low { v } else { low };
-            let v = if v < high { v } else { high };
-            let shifted = v + SHIFT;
-            furthest[i] = (v - (shifted - SHIFT)).abs();
-            y[i] = (shifted.to_bits() as i32 - SHIFT.to_bits() as i32 + self.zero) as u8;
-        }
-        for distance in furthest {
-            near |= distance > NEAR;
-        }
-        if near {
+        if !self.approximate(self.scale, x, y) {
             for i in 0..CHUNK {
                 y[i] = self.exact(x[i]);
             }
         }
+    }
+
+    /// Quantizes by the reciprocal of `scale`, and says whether all results are certain: those of
+    /// any way to compute the same with an error under 4e-4.
+    #[inline(always)]
+    pub(crate) fn approximate(self, scale: f32, x: &[f32; CHUNK], y: &mut [u8; CHUNK]) -> bool {
+        // At this size the spacing of floats is 1, and the lowest byte of zero is 0.
+        const SHIFT: f32 = 12_582_912.0;
+        const FAR: f32 = 0.4995;
+        let reciprocal = 1.0 / scale;
+        // The error is bounded where neither is subnormal.
+        let mut certain = scale > 1e-37 && scale < 1e37;
+        let low = (self.bounds[0] - self.zero) as f32;
+        let high = (self.bounds[1] - self.zero) as f32;
+        let mut distances = [0f32; CHUNK];
+        for i in 0..CHUNK {
+            // NaN passes both, and is far from all integers.
+            let v = x[i] * reciprocal;
+            let v = if v < low { low } else { v };
+            let v = if v > high { high } else { v };
+            let shifted = v + SHIFT;
+            distances[i] = (v - (shifted - SHIFT)).abs();
+            y[i] = (shifted.to_bits() as u8).wrapping_add(self.zero as u8);
+        }
+        for distance in distances {
+            certain &= distance < FAR;
+        }
+        certain
     }
 }
 

@@ -19,9 +19,12 @@ impl Image<'_> {
     /// # Panics
     /// The bytes are not as many as the dimensions say.
     pub(crate) fn check(&self) {
-        let size = self.dims.iter().product::<usize>();
+        let size = self
+            .dims
+            .iter()
+            .try_fold(1, |n: usize, &d| n.checked_mul(d));
         assert_eq!(
-            self.data.len(),
+            Some(self.data.len()),
             size,
             "bytes of an image of {:?}",
             self.dims

@@ -60,7 +60,7 @@ pub use isa::{Cpu, Isa, UnknownIsa};
 pub use lookup::{lookup, lookup_floats, lookup_in_place};
 pub use memory::{Line, bytes, bytes_mut};
 pub use pack::{Packed, Weights, pack, packed_len};
-pub use pool::{Average, Pool, global_average};
+pub use pool::{Average, Pool, global_average, global_mean};
 pub use product::{Geometry, Left, Product, scratch_lines};
 pub use recurrent::{gru_cell_linear, gru_gates, gru_state, lstm_cell};
 pub use resize::{gather_rows, resize_nearest};

@@ -34,6 +34,19 @@ pub struct Average {
     pub zero_first: bool,
 }
 
+impl Average {
+    /// One average.
+    #[inline(always)]
+    fn exact(&self, sum: f32, count: f32) -> u8 {
+        let to = self.to;
+        let scaled = sum / count / to.scale;
+        match self.zero_first {
+            true => Quantize { zero: 0, ..to }.rounded(scaled + to.zero as f32),
+            false => to.rounded(scaled),
+        }
+    }
+}
+
 impl Pool<'_> {
     fn check(&self, rows: &Range<usize>, y: &[u8]) {
         self.window.check();
@@ -147,9 +160,7 @@ tiers! {
     }
 
     fn average(x: &Pool<'_>, by: &Average, rows: Range<usize>, y: &mut [u8]) {
-        const CHUNK: usize = 32;
         let channels = x.image.dims[2];
-        let after = Quantize { zero: 0, ..by.to };
         let mut pixels = y.chunks_exact_mut(channels);
         for row in rows {
             let high = x.count(0, row, by.padding);
@@ -169,14 +180,40 @@ tiers! {
                             *sum += by.from.real(*x);
                         }
                     });
-                    for (y, sum) in y.iter_mut().zip(sums) {
-                        let scaled = sum / count / by.to.scale;
-                        *y = match by.zero_first {
-                            true => after.rounded(scaled + by.to.zero as f32),
-                            false => by.to.rounded(scaled),
-                        };
+                    let mut bytes = [0; CHUNK];
+                    if !by.to.approximate(count * by.to.scale, &sums, &mut bytes) {
+                        for c in 0..CHUNK {
+                            bytes[c] = by.exact(sums[c], count);
+                        }
+                    }
+                    match y.first_chunk_mut() {
+                        Some(y) => *y = bytes,
+                        None => y.copy_from_slice(&bytes[..y.len()]),
                     }
                 }
+            }
+        }
+    }
+
+    /// Averages of some channels of pixels of `channels`.
+    fn means(x: &[u8], channels: usize, from: Quantized, to: Quantize, y: &mut [u8]) {
+        let pixels = (x.len() / channels) as f64;
+        for (i, y) in y.chunks_mut(CHUNK).enumerate() {
+            let mut sums = [0f64; CHUNK];
+            for x in x.chunks_exact(channels) {
+                let x = &x[i * CHUNK..][..y.len()];
+                if let Some(x) = x.first_chunk::<CHUNK>() {
+                    for c in 0..CHUNK {
+                        sums[c] += f64::from(from.real(x[c]));
+                    }
+                    continue;
+                }
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    *sum += f64::from(from.real(*x));
+                }
+            }
+            for (y, sum) in y.iter_mut().zip(sums) {
+                *y = to.exact((sum / pixels) as f32);
             }
         }
     }
@@ -229,4 +266,18 @@ pub fn global_average(cpu: Cpu, x: &[u8], from: Quantized, to: Quantize, y: &mut
             *y = to.rounded(wide.wrapping_sub(zeros) as f32 * factor);
         }
     }
+}
+
+/// The average of all pixels of each channel, as DequantizeLinear, GlobalAveragePool and QuantizeLinear make it: sums of
+/// floats in `f64`, rounded to `f32` once they are divided.
+///
+/// # Panics
+/// Sizes that do not fit together.
+pub fn global_mean(cpu: Cpu, x: &[u8], from: Quantized, to: Quantize, y: &mut [u8]) {
+    let channels = y.len();
+    if channels == 0 {
+        return;
+    }
+    assert!(x.len().is_multiple_of(channels), "pixels of an image");
+    means(cpu, x, channels, from, to, y);
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{BOUNDS, Numbers, saturate, value, window};
-use onnxq_kernels::{Average, Cpu, Image, Pool, Quantize, Quantized, global_average};
+use onnxq_kernels::{Average, Cpu, Image, Pool, Quantize, Quantized, global_average, global_mean};
 use proptest::prelude::*;
 
 proptest! {
@@ -93,10 +93,20 @@ proptest! {
                 saturate(sum as f32 * factor, to.zero, to.bounds)
             })
             .collect();
+        let means: Vec<u8> = (0..channels)
+            .map(|c| {
+                let column = x.iter().skip(c).step_by(channels);
+                let real = |x| (value(x, signed) - from.zero) as f32 * from.scale;
+                let sum: f64 = column.map(|&x| f64::from(real(x))).sum();
+                saturate((sum / pixels as f64) as f32 / to.scale, to.zero, to.bounds)
+            })
+            .collect();
         for cpu in Cpu::available() {
             let mut y = vec![0; channels];
             global_average(cpu, &x, from, to, &mut y);
             prop_assert_eq!(&y, &expected, "{}", cpu.isa());
+            global_mean(cpu, &x, from, to, &mut y);
+            prop_assert_eq!(&y, &means, "{}", cpu.isa());
         }
     }
 }
