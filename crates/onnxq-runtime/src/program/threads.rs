@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+/// What a part of a step must take for a thread of its own: a good deal more than it takes to wake
+/// one.
+const WORTH_NANOSECONDS: u64 = 8_000;
+
 /// A pool of threads, or none.
 pub(super) struct Threads {
     pool: Option<rayon::ThreadPool>,
@@ -9,11 +13,15 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// As many threads, the caller's among them.
+    /// As many threads.
     pub(super) fn new(count: usize) -> Result<Threads, rayon::ThreadPoolBuildError> {
         let pool = match count {
             0 | 1 => None,
-            _ => Some(rayon::ThreadPoolBuilder::new().num_threads(count).build()?),
+            _ => Some(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(count - 1)
+                    .build()?,
+            ),
         };
         Ok(Threads {
             pool,
@@ -21,22 +29,23 @@ impl Threads {
         })
     }
 
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Runs `f` where it can be spread.
-    pub(super) fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+    /// Runs `f`, which takes about so long, where its steps can be spread, if that is worth it.
+    pub(super) fn enter<R: Send>(&self, nanoseconds: u64, f: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
-            Some(pool) => pool.install(f),
-            None => f(),
+            Some(pool) if nanoseconds / WORTH_NANOSECONDS > 16 => pool.install(f),
+            _ => f(),
         }
     }
 
-    /// Runs the parts, at the same time where there are threads.
+    /// How many parts to cut a step in that takes about so long on one thread.
+    pub(super) fn parts(&self, nanoseconds: u64) -> usize {
+        let worth = (nanoseconds / WORTH_NANOSECONDS).max(1);
+        self.count.min(usize::try_from(worth).unwrap_or(self.count))
+    }
+
+    /// Runs the parts, at the same time in a pool that has been [entered](Threads::enter).
     pub(super) fn run<P: Send>(&self, parts: Vec<P>, f: impl Fn(P) + Sync) {
-        if self.pool.is_none() || parts.len() <= 1 {
+        if parts.len() <= 1 || rayon::current_thread_index().is_none() || self.pool.is_none() {
             parts.into_iter().for_each(f);
             return;
         }

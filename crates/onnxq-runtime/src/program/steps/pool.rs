@@ -122,9 +122,11 @@ impl Kernel for Pool {
                 },
                 result: w.output,
             };
+            let taps = w.kernel[0] * w.kernel[1];
+            let threads = call.threads.parts((y.len() * taps / 40) as u64);
             let mut rest = y;
             let mut parts: Vec<(Range<usize>, &mut [u8])> = Vec::new();
-            for rows in cut(w.output[0], call.threads.count(), 1) {
+            for rows in cut(w.output[0], threads, 1) {
                 let (part, tail) = rest.split_at_mut(rows.len() * row);
                 rest = tail;
                 parts.push((rows, part));

@@ -183,7 +183,7 @@ impl Task<'_> {
         let mut scratch = scratch.chunks_mut(each.max(1));
         let (mut rest, mut at) = (y, 0);
         let mut parts = Vec::new();
-        for range in cut(units, call.threads.count(), unit) {
+        for range in cut(units, call.threads.parts(self.nanoseconds()), unit) {
             let stride = match g.runs {
                 1 => self.strides[1],
                 _ => self.strides[0],
@@ -229,6 +229,12 @@ impl Task<'_> {
                 scratch,
             );
         });
+    }
+
+    /// About how long it takes: the dot products, and what is done with each sum.
+    fn nanoseconds(&self) -> u64 {
+        let sums = (self.geometry.rows() * self.weights.columns) as u64;
+        sums * (self.weights.column_len() as u64 + 128) / 1000
     }
 
     fn output<'y>(&'y self, y: Rows<'y>, other: &'y [u8]) -> Output<'y> {

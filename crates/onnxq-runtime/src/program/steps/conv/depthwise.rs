@@ -130,7 +130,10 @@ impl Kernel for Depthwise {
             let mut rest = &mut y[i * y_len..][..y_len];
             let mut scratch = scratch.chunks_mut(each.max(1));
             let mut parts = Vec::new();
-            for rows in cut(shape.window.output[0], call.threads.count(), 4) {
+            // About twenty operations each nanosecond.
+            let nanoseconds = shape.operations() / 20 / shape.images as u64;
+            let threads = call.threads.parts(nanoseconds);
+            for rows in cut(shape.window.output[0], threads, 4) {
                 let (part, tail) = rest.split_at_mut(rows.len() * row);
                 rest = tail;
                 parts.push((rows, part, scratch.next().unwrap_or_default()));
