@@ -82,23 +82,22 @@ impl Pool<'_> {
         }
     }
 
-    /// Calls `f` with the offset of each pixel of the window that is inside of the image, in order.
+    /// Positions of the window along an axis that are inside of the image, and where the first of them is in it.
     #[inline(always)]
-    fn pixels(&self, place: [usize; 2], mut f: impl FnMut(usize)) {
-        let Window {
-            kernel, dilations, ..
-        } = self.window;
-        let [top, left] = self.window.at(place);
-        let [height, width, channels] = self.image.dims;
-        for i in 0..kernel[0] {
-            let row = top.wrapping_add(i * dilations[0]);
-            for j in 0..kernel[1] {
-                let column = left.wrapping_add(j * dilations[1]);
-                if row < height && column < width {
-                    f((row * width + column) * channels);
-                }
-            }
-        }
+    fn inside(&self, axis: usize, place: usize) -> (usize, usize) {
+        let (stride, dilation) = (self.window.strides[axis], self.window.dilations[axis]);
+        let (start, pad, size) = (
+            place * stride,
+            self.window.pads[axis],
+            self.image.dims[axis],
+        );
+        let skip = pad.saturating_sub(start).div_ceil(dilation);
+        let first = (start + skip * dilation).saturating_sub(pad);
+        let fit = size.saturating_sub(first).div_ceil(dilation);
+        (
+            fit.min(self.window.kernel[axis].saturating_sub(skip)),
+            first,
+        )
     }
 
     /// Positions of a window along an axis that are counted.
@@ -121,33 +120,65 @@ impl Pool<'_> {
             .count()
     }
 
+    /// Folds `count` channels, at most `CHUNK`, from `channel` on, of each pixel of a window, in order.
+    #[inline(always)]
+    fn fold<T: Copy>(
+        &self,
+        [rows, columns]: [(usize, usize); 2],
+        channel: usize,
+        count: usize,
+        first: T,
+        f: impl Fn(T, u8) -> T,
+    ) -> [T; CHUNK] {
+        let [_, width, channels] = self.image.dims;
+        let [down, right] = self.window.dilations;
+        let mut folded = [first; CHUNK];
+        for i in 0..rows.0 {
+            let row = (rows.1 + i * down) * width + columns.1;
+            for j in 0..columns.0 {
+                let x = &self.image.data[(row + j * right) * channels + channel..][..count];
+                // A copy of few channels keeps the sums in registers.
+                let mut some = [0; CHUNK];
+                let x = match x.first_chunk() {
+                    Some(x) => x,
+                    None => {
+                        some[..count].copy_from_slice(x);
+                        &some
+                    }
+                };
+                for c in 0..CHUNK {
+                    folded[c] = f(folded[c], x[c]);
+                }
+            }
+        }
+        folded
+    }
+
     #[inline(always)]
     fn largest<const FLIP: u8>(&self, rows: Range<usize>, y: &mut [u8]) {
         let channels = self.image.dims[2];
         let mut pixels = y.chunks_exact_mut(channels);
         for row in rows {
+            let high = self.inside(0, row);
             for (column, y) in pixels.by_ref().take(self.result[1]).enumerate() {
-                let (chunks, rest) = y.as_chunks_mut::<CHUNK>();
-                let done = chunks.len() * CHUNK;
-                for (i, y) in chunks.iter_mut().enumerate() {
-                    let mut most = [0; CHUNK];
-                    self.pixels([row, column], |pixel| {
-                        let x = &self.image.data[pixel + i * CHUNK..][..CHUNK];
-                        for c in 0..CHUNK {
-                            most[c] = most[c].max(x[c] ^ FLIP);
-                        }
+                let window = [high, self.inside(1, column)];
+                for (i, y) in y.chunks_mut(CHUNK).enumerate() {
+                    let most = self.fold(window, i * CHUNK, y.len(), 0, |most: u8, x| {
+                        most.max(x ^ FLIP)
                     });
-                    *y = most.map(|most| most ^ FLIP);
+                    put(most.map(|most| most ^ FLIP), y);
                 }
-                rest.fill(FLIP);
-                self.pixels([row, column], |pixel| {
-                    let x = &self.image.data[pixel + done..][..rest.len()];
-                    for (y, x) in rest.iter_mut().zip(x) {
-                        *y = (*y ^ FLIP).max(x ^ FLIP) ^ FLIP;
-                    }
-                });
             }
         }
+    }
+}
+
+/// As many bytes as there is room for.
+#[inline(always)]
+fn put(bytes: [u8; CHUNK], y: &mut [u8]) {
+    match y.first_chunk_mut() {
+        Some(y) => *y = bytes,
+        None => y.copy_from_slice(&bytes[..y.len()]),
     }
 }
 
@@ -163,33 +194,19 @@ tiers! {
         let channels = x.image.dims[2];
         let mut pixels = y.chunks_exact_mut(channels);
         for row in rows {
-            let high = x.count(0, row, by.padding);
+            let (inside, high) = (x.inside(0, row), x.count(0, row, by.padding));
             for (column, y) in pixels.by_ref().take(x.result[1]).enumerate() {
+                let window = [inside, x.inside(1, column)];
                 let count = (high * x.count(1, column, by.padding)) as f32;
                 for (i, y) in y.chunks_mut(CHUNK).enumerate() {
-                    let mut sums = [0f32; CHUNK];
-                    x.pixels([row, column], |pixel| {
-                        let x = &x.image.data[pixel + i * CHUNK..][..y.len()];
-                        if let Some(x) = x.first_chunk::<CHUNK>() {
-                            for c in 0..CHUNK {
-                                sums[c] += by.from.real(x[c]);
-                            }
-                            return;
-                        }
-                        for (sum, x) in sums.iter_mut().zip(x) {
-                            *sum += by.from.real(*x);
-                        }
-                    });
+                    let sums = x.fold(window, i * CHUNK, y.len(), 0f32, |sum, x| sum + by.from.real(x));
                     let mut bytes = [0; CHUNK];
                     if !by.to.approximate(count * by.to.scale, &sums, &mut bytes) {
                         for c in 0..CHUNK {
                             bytes[c] = by.exact(sums[c], count);
                         }
                     }
-                    match y.first_chunk_mut() {
-                        Some(y) => *y = bytes,
-                        None => y.copy_from_slice(&bytes[..y.len()]),
-                    }
+                    put(bytes, y);
                 }
             }
         }
