@@ -6,8 +6,8 @@ use core::{arch::x86_64::*, ops::Range};
 
 use super::{
     Depthwise,
-    pack::{Block, MAX_POSITIONS, POSITION, Plan, blocks},
-    strip::{PARAMETERS, Row, Strip, fit, load_parameters},
+    pack::{Block, MAX_POSITIONS, PARAMETERS, POSITION, Plan, blocks},
+    strip::{Row, Strip, fit, load_parameters},
 };
 use crate::{Cpu, Isa, Line, Requantize};
 

@@ -1,6 +1,6 @@
 //! Weights of depthwise convolutions, in the layouts of the plain loop and of dot products.
 
-use super::{CHUNK, strip::PARAMETERS};
+use super::CHUNK;
 use crate::image::Window;
 
 /// Rows that are interleaved: the bytes of a dot product.
@@ -8,6 +8,9 @@ pub(super) const DOT: usize = 4;
 
 /// Bytes of the interleaved pixels of one position: four registers.
 pub(super) const POSITION: usize = 4 * 64;
+
+/// Lines of scales and offsets of a block.
+pub(super) const PARAMETERS: usize = 8;
 
 /// Interleaved pixels that fit the first-level cache beside all else.
 const INTERLEAVED_BYTES: usize = 28 << 10;
@@ -20,6 +23,7 @@ pub(super) struct Plan {
     /// Groups of four rows of the image that they need.
     pub(super) groups: usize,
     /// Rows of the image between those of a group.
+    #[cfg(target_arch = "x86_64")]
     pub(super) row_step: usize,
     /// Columns of the image are kept apart by their remainder by the stride.
     pub(super) phases: usize,
@@ -48,6 +52,7 @@ impl Plan {
         common.then_some(Plan {
             rows: [1, 2, 2, 4][rows.min(4) - 1],
             groups,
+            #[cfg(target_arch = "x86_64")]
             row_step: window.dilations[0],
             phases,
             reach,
@@ -66,6 +71,7 @@ impl Plan {
     }
 
     /// Whether a phase is read at all.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn uses(&self, window: &Window, phase: usize) -> bool {
         let mut used = self.phases == 1;
         for j in 0..window.kernel[1] {

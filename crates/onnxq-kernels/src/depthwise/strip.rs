@@ -2,12 +2,9 @@
 
 use super::{
     Depthwise,
-    pack::{Block, DOT, Plan},
+    pack::{Block, DOT, PARAMETERS, Plan},
 };
 use crate::{Line, Requantize};
-
-/// Lines of scales and offsets.
-pub(super) const PARAMETERS: usize = 8;
 
 /// Whether weights and result are fit for sums of bytes that are packed with saturation.
 pub(super) fn fit(x: &Depthwise<'_>, to: &Requantize<'_>) -> bool {

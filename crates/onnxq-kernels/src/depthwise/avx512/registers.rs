@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::depthwise::strip::PARAMETERS;
+use crate::depthwise::pack::PARAMETERS;
 use crate::{Line, Requantize};
 
 /// What makes bytes of sums.
