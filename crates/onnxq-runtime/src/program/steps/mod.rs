@@ -53,6 +53,8 @@ static FAMILIES: &[(&[&str], Family)] = &[
     (&["QLinearConv"], conv::qlinear),
     (&["QLinearMatMul"], matmul::qlinear),
     (&["com.microsoft.QGemm"], matmul::qgemm),
+    (&["ConvInteger"], conv::dynamic::defer),
+    (&["DequantizeLinear"], conv::dynamic::dequantize),
     (&["MatMulInteger"], matmul::defer),
     (&["DequantizeLinear"], matmul::dynamic),
     (&["QuantizeLinear"], elementwise::quantize),

@@ -2,6 +2,7 @@
 //! down its columns.
 
 mod depthwise;
+pub(super) mod dynamic;
 mod product;
 mod shape;
 

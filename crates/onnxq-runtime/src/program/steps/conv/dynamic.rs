@@ -1,0 +1,245 @@
+//! Convolutions of codes whose scale and zero point are computed, to floats.
+
+use onnxq_ir::{NodeId, Op};
+use onnxq_kernels::{Activation, Cpu, bytes_mut};
+use onnxq_ops::EvalError;
+use onnxq_tensor::{DType, Tensor};
+
+use super::Shape;
+use crate::{
+    plan::{Epilogue, NodeContext},
+    program::{
+        call::Call,
+        lower::{Layout, Lowering},
+        steps::{
+            Kernel,
+            elementwise::{byte_bounds, code},
+            product::{
+                Finish, PackedWeights, Rows, Task, offsets, packed_zeros, product_name,
+                task_scratch,
+            },
+        },
+    },
+};
+
+/// Leaves a ConvInteger to the DequantizeLinear that alone uses it.
+pub(in crate::program::steps) fn defer(
+    lowering: &mut Lowering<'_>,
+    n: NodeId,
+    op: &Op,
+) -> Option<()> {
+    let (user, operand, next) = lowering.sole_user(lowering.graph.result(n, 0))?;
+    (next.is("DequantizeLinear") && operand == 0).then_some(())?;
+    let zero = lowering.graph.operand(user, 2);
+    let centered = zero.is_none_or(|_| lowering.zero_point(user, 2) == Some(0));
+    centered.then_some(())?;
+    product_of(lowering, n, op)?;
+    lowering.absorb(n);
+    Some(())
+}
+
+/// The sizes and the weights of a ConvInteger that there is a kernel for, with the zero points of
+/// these.
+fn product_of(lowering: &Lowering<'_>, n: NodeId, op: &Op) -> Option<(Shape, Tensor, Vec<i32>)> {
+    let x = lowering.operand(n, 0)?;
+    byte_bounds(x.dtype)?;
+    let w = lowering.constant_operand(n, 1)?.clone();
+    let signed = byte_bounds(w.dtype())?[0] < 0;
+    let shape = Shape::of(op, x, &w)?;
+    let zero = match lowering.graph.operand(n, 3) {
+        None => None,
+        Some(_) => Some(lowering.constant_operand(n, 3)?),
+    };
+    let zeros = packed_zeros(zero, signed, shape.outputs)?;
+    Some((shape, w, zeros))
+}
+
+/// A convolution to floats.
+struct Dynamic {
+    shape: Shape,
+    signed: bool,
+    groups: Vec<Group>,
+    /// Whether operand 2 is the zero point of the operand.
+    has_zero: bool,
+    /// Whether the scale has an element for each channel.
+    by_channel: bool,
+    bias: Vec<f32>,
+    activation: Activation,
+}
+
+struct Group {
+    weights: PackedWeights,
+    zeros: Vec<i32>,
+}
+
+/// DequantizeLinear of a ConvInteger, perhaps with the bias and the clamp that follow.
+pub(in crate::program::steps) fn dequantize(
+    lowering: &mut Lowering<'_>,
+    n: NodeId,
+    op: &Op,
+) -> Option<()> {
+    let graph = lowering.graph;
+    let product = graph.operand(n, 0)?.node;
+    let conv = graph.op(product)?;
+    if !conv.is("ConvInteger") || !lowering.is_done(product) {
+        return None;
+    }
+    let (shape, w, zeros) = product_of(lowering, product, conv)?;
+    let scale = lowering.operand(n, 1)?.clone();
+    let by_channel = match scale.len() {
+        1 => false,
+        len => (len == shape.outputs && op.int("axis", 1) == 1).then_some(true)?,
+    };
+    let x = lowering.channels_last(graph.operand(product, 0)?)?;
+    let mut places = vec![x.place, scale.place];
+    let has_zero = match graph.operand(product, 2) {
+        None => false,
+        Some(v) => {
+            let zero = lowering.home(v)?;
+            (zero.len() == 1 && zero.dtype == x.dtype).then_some(())?;
+            places.push(zero.place);
+            true
+        }
+    };
+    let mut last = n;
+    let bias = bias(lowering, last, shape.outputs);
+    if let Some((add, _)) = &bias {
+        lowering.absorb(*add);
+        last = *add;
+    }
+    let mut activation = Activation::Identity;
+    if let Some((user, bounds)) = clamp(lowering, last) {
+        activation = bounds;
+        lowering.absorb(user);
+        last = user;
+    }
+    let signed = w.dtype() == DType::I8;
+    let each = shape.outputs / shape.groups;
+    let groups = (0..shape.groups).map(|g| Group {
+        weights: PackedWeights::new(&shape.weights(&w, signed, g)),
+        zeros: zeros
+            .get(g * each..(g + 1) * each)
+            .unwrap_or_default()
+            .to_vec(),
+    });
+    let kernel = Dynamic {
+        groups: groups.collect(),
+        shape,
+        signed: x.dtype == DType::I8,
+        has_zero,
+        by_channel,
+        bias: bias.map(|(_, bias)| bias).unwrap_or_default(),
+        activation,
+    };
+    w.release();
+    lowering.push_result(
+        product,
+        last,
+        Box::new(kernel),
+        &places,
+        Layout::ChannelsLast,
+    )
+}
+
+/// The Add of a constant for each channel that alone uses the result of `n`.
+fn bias(lowering: &Lowering<'_>, n: NodeId, channels: usize) -> Option<(NodeId, Vec<f32>)> {
+    let result = lowering.graph.result(n, 0);
+    let (add, operand, op) = lowering.sole_user(result)?;
+    let other = lowering.constant_operand(add, 1 - operand.min(1))?;
+    let (_, dims) = lowering.type_of(result)?;
+    // The channels meet axis 1 of the result.
+    let axis = (other.rank() + 1).checked_sub(dims.len())?;
+    let fits = op.is("Add")
+        && other.len() == channels
+        && other.dims().get(axis) == Some(&channels)
+        && lowering.type_of(lowering.graph.result(add, 0))?.1 == dims;
+    fits.then_some(())?;
+    Some((add, other.as_slice::<f32>().ok()?.into_owned()))
+}
+
+/// The Relu or Clip that alone uses the result of `n`.
+fn clamp(lowering: &Lowering<'_>, n: NodeId) -> Option<(NodeId, Activation)> {
+    let (user, operand, op) = lowering.sole_user(lowering.graph.result(n, 0))?;
+    let cx = NodeContext {
+        graph: lowering.graph,
+        node: user,
+        op,
+        opset: lowering.model.opsets.get("").copied().unwrap_or(1),
+        known: lowering,
+        epilogue: Epilogue::default(),
+    };
+    let clamp = (operand == 0 && op.domain.is_empty()).then(|| cx.as_clamp())??;
+    let low = clamp.min.unwrap_or(f32::NEG_INFINITY);
+    let high = clamp.max.unwrap_or(f32::INFINITY);
+    Some((user, Activation::Clamp(low, high)))
+}
+
+impl Kernel for Dynamic {
+    fn name(&self, cpu: Cpu) -> String {
+        product_name(
+            &format!("dynamic conv {}", self.shape.name()),
+            self.signed,
+            cpu,
+        )
+    }
+
+    fn operations(&self) -> u64 {
+        self.shape.operations()
+    }
+
+    fn scratch(&self, threads: usize) -> usize {
+        let products = self
+            .groups
+            .iter()
+            .map(|g| task_scratch(&g.weights, threads));
+        self.shape.padded_lines() + products.max().unwrap_or(0)
+    }
+
+    fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
+        let (x, y) = (call.bytes(0), call.result_floats(0));
+        let zero = match self.has_zero {
+            true => code(call.bytes(2)[0], self.signed),
+            false => 0,
+        };
+        let shape = &self.shape;
+        let scale = match self.by_channel {
+            true => call.floats(1)[..shape.outputs].to_vec(),
+            false => vec![call.floats(1)[0]; shape.outputs],
+        };
+        let scratch = std::mem::take(&mut call.scratch);
+        let (padded, scratch) = scratch.split_at_mut(shape.padded_lines());
+        let padded = bytes_mut(padded);
+        let [x_len, y_len] = shape.image_lens();
+        let geometry = shape.geometry();
+        let each = shape.outputs / shape.groups;
+        for i in 0..shape.images {
+            let mut left = &x[i * x_len..];
+            if !shape.in_place() {
+                shape.pad(&left[..x_len], zero as u8, padded);
+                left = padded;
+            }
+            for (g, group) in self.groups.iter().enumerate() {
+                let columns = g * each..(g + 1) * each;
+                let none = std::iter::repeat_n(0, each);
+                let offset = offsets(none, zero, &group.weights, &group.zeros);
+                let task = Task {
+                    weights: &group.weights,
+                    left: &left[g * shape.channels / shape.groups..],
+                    signed: self.signed,
+                    geometry,
+                    strides: [shape.window.output[1] * shape.outputs, shape.outputs],
+                    offset: &offset,
+                    zero: &group.zeros,
+                    finish: Finish::Floats {
+                        scale: &scale[columns.clone()],
+                        bias: self.bias.get(columns.clone()).unwrap_or_default(),
+                        activation: self.activation,
+                    },
+                };
+                let part = &mut y[i * y_len..(i + 1) * y_len][columns.start..];
+                task.run(call, scratch, Rows::Floats(part), &[]);
+            }
+        }
+        Ok(())
+    }
+}
