@@ -8,7 +8,7 @@
 //! Products and sums are rounded apart: Rust fuses none by itself, so that every tier has the
 //! same results.
 
-use core::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2, LOG2_E};
+use core::f32::consts::{FRAC_2_SQRT_PI, LN_2, LOG2_E};
 
 /// ln 2 in two parts, the first of so few bits that its product with an exponent is exact.
 pub(crate) const LN_2_HIGH: f32 = 355.0 / 512.0;
@@ -217,10 +217,36 @@ pub(crate) fn erf(x: f32) -> f32 {
     at_most(at_least(x * p / q, -1.0), 1.0)
 }
 
-/// Gelu: `x` times the normal distribution function; within 1e-6.
+/// Gelu: `x` times the normal distribution function, within 1e-6.
 #[inline(always)]
 pub(crate) fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
+    // erf(x / sqrt(2)). What it is at this bound is exactly 1, and it stays that beyond.
+    const ONE: f32 = 5.359_910_5;
+    let near = at_most(at_least(x, -ONE), ONE);
+    let t = near * near;
+    let p = polynomial(
+        t,
+        [
+            4.772_086_7e-8,
+            1.267_034_7e-5,
+            3.185_53e-4,
+            9.241_772e-3,
+            6.573_843_2e-2,
+            0.797_884_5,
+        ],
+    );
+    let q = polynomial(
+        t,
+        [
+            1.228_465e-6,
+            7.082_485e-5,
+            1.830_655_3e-3,
+            2.809_288_9e-2,
+            0.249_057_4,
+            1.0,
+        ],
+    );
+    0.5 * x * (1.0 + near * p / q)
 }
 
 /// The approximation of [`gelu`] by the hyperbolic tangent: `x/2 · (1 + tanh(y))`, which is
@@ -326,6 +352,13 @@ pub(crate) fn nearest(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gelu_of_large_numbers() {
+        for x in [5.359_910_5f32, 6.0, 1e10, f32::MAX] {
+            assert_eq!((gelu(x), gelu(-x)), (x, 0.0));
+        }
+    }
 
     #[test]
     fn square_roots_without_the_processor() {
