@@ -271,6 +271,10 @@ fn joined<V: Vectors, const P: usize>(
 
 /// `c = a · panel`: rows of `a` as long as the panel is deep, rows of `c` at a stride.
 #[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "the compiler loses sight of the lengths of eight rows"
+)]
 fn multiply<V: Vectors, const R: usize, const N: usize>(
     vectors: V,
     a: &[&[f32]; ROWS],
@@ -289,7 +293,8 @@ fn multiply<V: Vectors, const R: usize, const N: usize>(
                     columns[n] = vectors.load(&b[first + n * V::LANES..]);
                 }
                 for r in 0..R {
-                    let a = vectors.splat(a[r][k]);
+                    // SAFETY: each row of `a` has been cut to as many elements as the panel has rows.
+                    let a = vectors.splat(*unsafe { a[r].get_unchecked(k) });
                     for n in 0..N {
                         sums[r][n] = vectors.mul_add(a, columns[n], sums[r][n]);
                     }

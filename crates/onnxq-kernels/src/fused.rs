@@ -124,22 +124,31 @@ impl Vectors for Plain {
 /// `a · b + c`, rounded once.
 #[inline(always)]
 fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-    // The product of two f32 is exact. The sum is rounded to odd: with that, a second rounding to
-    // f32 is as if it were the only one.
+    // The product of two f32 is exact; the sum is rounded to f64. Rounding that to f32 is as if it
+    // were the only one, unless it is just in the middle of two, or subnormal.
+    let sum = f64::from(a) * f64::from(b) + f64::from(c);
+    let middle = sum.to_bits() & 0x1fff_ffff == 0x1000_0000;
+    let small = sum.abs() < f64::from(f32::MIN_POSITIVE) && sum != 0.0;
+    if middle || small {
+        return mul_add_to_odd(a, b, c);
+    }
+    sum as f32
+}
+
+/// The same, with a sum that is rounded to odd: after that, a second rounding is as if it were the
+/// only one.
+#[cold]
+fn mul_add_to_odd(a: f32, b: f32, c: f32) -> f32 {
     let (p, c) = (f64::from(a) * f64::from(b), f64::from(c));
     let sum = p + c;
     let other = sum - p;
     let error = (p - (sum - other)) + (c - other);
     let bits = sum.to_bits();
-    let inexact = error != 0.0 && error.abs() < f64::INFINITY;
+    if error == 0.0 || bits & 1 == 1 {
+        return sum as f32;
+    }
     let outwards = (error > 0.0) == (sum > 0.0);
-    let odd = if outwards {
-        bits.wrapping_add(1)
-    } else {
-        bits.wrapping_sub(1)
-    };
-    let fix = inexact && bits & 1 == 0;
-    f64::from_bits(if fix { odd } else { bits }) as f32
+    f64::from_bits(if outwards { bits + 1 } else { bits - 1 }) as f32
 }
 
 /// A type of vectors that some tiers have.

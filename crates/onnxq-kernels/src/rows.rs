@@ -206,12 +206,18 @@ fn softmax_row(f: Softmax, x: &mut [f32]) {
     }
 }
 
+/// The mean of a row, and the inverse of its deviation.
 #[inline(always)]
-fn normalize_row(norm: &Norm<'_>, x: &mut [f32]) {
+fn moments(norm: &Norm<'_>, x: &[f32]) -> [f32; 2] {
     let count = x.len() as f32;
     let mean = if norm.centered { sum(x) / count } else { 0.0 };
     let squares = reduce(x, mean, |x| (x - mean) * (x - mean), |a, b| a + b);
-    let inverse = 1.0 / sqrt(squares / count + norm.epsilon);
+    [mean, 1.0 / sqrt(squares / count + norm.epsilon)]
+}
+
+/// A row in place, by its moments.
+#[inline(always)]
+fn normalized(norm: &Norm<'_>, [mean, inverse]: [f32; 2], x: &mut [f32]) {
     if norm.bias.is_empty() {
         for (x, &s) in x.iter_mut().zip(norm.scale) {
             *x = (*x - mean) * inverse * s;
@@ -249,9 +255,13 @@ tiers! {
         let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width));
         let mut at = 0;
         for (i, (x, y)) in rows.enumerate() {
-            y.copy_from_slice(x);
-            if !skip.skip.is_empty() {
-                add(y, &skip.skip[at..][..width]);
+            if skip.skip.is_empty() {
+                y.copy_from_slice(x);
+            } else {
+                let skipped = &skip.skip[at..][..width];
+                for ((y, &x), &s) in y.iter_mut().zip(x).zip(skipped) {
+                    *y = x + s;
+                }
                 at = (at + width) % skip.skip.len();
             }
             if !skip.bias.is_empty() {
@@ -260,7 +270,7 @@ tiers! {
             if !skip.sum.is_empty() {
                 skip.sum[i * width..][..width].copy_from_slice(y);
             }
-            normalize_row(norm, y);
+            normalized(norm, moments(norm, y), y);
         }
     }
 
