@@ -11,6 +11,12 @@ mod avx2;
 mod avx512vnni;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use crate::{Cpu, Isa, pack::STEP_BYTES};
@@ -125,6 +131,12 @@ static TILES: &[Tile] = &[
     avxvnni::TILE,
     #[cfg(target_arch = "x86_64")]
     avx2::TILE,
+    #[cfg(target_arch = "aarch64")]
+    i8mm::TILE,
+    #[cfg(target_arch = "aarch64")]
+    dotprod::TILE,
+    #[cfg(target_arch = "aarch64")]
+    neon::TILE,
     portable::TILE,
 ];
 
