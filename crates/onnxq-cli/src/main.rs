@@ -4,6 +4,7 @@ mod commands;
 mod console;
 mod files;
 mod table;
+mod target;
 
 use std::process::ExitCode;
 

@@ -6,10 +6,12 @@
 //! *Invariant*: models come in as IR; nothing here reads files.
 
 mod executor;
+mod peak;
 mod plan;
 mod program;
 
 pub use executor::{Executor, RunError};
 pub use onnxq_kernels::{Cpu, Isa};
+pub use peak::peak_operations;
 pub use plan::{Plan, View, Workspace};
 pub use program::{Memory, Program, ProgramError, ProgramOptions, StepInfo};

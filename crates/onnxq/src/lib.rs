@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`ir`] has the graph, [`pass`] what a pass is made of, [`registry`] the passes there are,
-//! [`Plan`] runs models, [`Executor`] has the reference semantics, [`data`] arrays in and out. A
+//! [`Runner`] runs models, [`Executor`] has the reference semantics, [`data`] arrays in and out. A
 //! [`Session`] runs a pipeline with calibration data, for static quantization. Two models are held
 //! against each other by [`compare`](mod@compare), and tensor by tensor ([`matching`]) by
 //! [`debug`](mod@debug).
@@ -21,6 +21,7 @@ pub mod data;
 pub mod debug;
 pub mod distance;
 pub mod matching;
+mod runner;
 mod session;
 
 use std::path::Path;
@@ -35,9 +36,10 @@ pub use onnxq_passes::{Calibrate, RangeRequest, RangeSource, registry};
 pub use onnxq_quant as quant;
 pub use onnxq_runtime::{
     Cpu, Executor, Isa, Memory, Plan, Program, ProgramError, ProgramOptions, RunError, StepInfo,
-    View, Workspace,
+    View, Workspace, peak_operations,
 };
 pub use onnxq_tensor as tensor;
+pub use runner::Runner;
 pub use session::Session;
 
 use onnxq_pass::{Registry, Summary};

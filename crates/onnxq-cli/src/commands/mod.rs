@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod calibrate;
 mod compare;
 mod debug;
@@ -16,6 +17,8 @@ use crate::console::Failure;
 pub(crate) enum Command {
     /// Run a model on data
     Run(run::Args),
+    /// Measure how long models take
+    Bench(bench::Args),
     /// Find the ranges of a model's tensors on data, for static quantization
     ///
     /// The model is observed as it is, and `quantize` looks for the tensors by name. Passes that
@@ -39,6 +42,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<u8, Failure> {
         match self {
             Command::Run(args) => run::run(&args),
+            Command::Bench(args) => bench::run(&args),
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Compare(args) => compare::run(&args),
             Command::Debug(args) => debug::run(&args),

@@ -1,12 +1,9 @@
 //! `onnxq-opt run`: a model on data.
 
-use std::{
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-};
+use std::path::PathBuf;
 
 use onnxq::{
-    Plan, Workspace,
+    Error, Runner,
     data::{self, Batch, Data, Sample},
     tensor::Tensor,
 };
@@ -14,6 +11,7 @@ use onnxq::{
 use crate::{
     console::{Failure, Verbosity},
     files,
+    target::Target,
 };
 
 #[derive(clap::Args)]
@@ -29,9 +27,8 @@ pub(crate) struct Args {
     /// Rows of axis 0 that make one sample, or `all`
     #[arg(long, value_parser = parse_batch)]
     batch: Option<Batch>,
-    /// Worker threads; all cores if not given
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    target: Target,
     #[command(flatten)]
     verbosity: Verbosity,
 }
@@ -48,24 +45,30 @@ pub(crate) fn parse_batch(text: &str) -> Result<Batch, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
+    let cpu = args.target.cpu()?;
     let model = files::load(&args.model)?;
+    let name = files::name(&args.model);
     let data = Data::open(&args.inputs, &model.graph, args.batch.unwrap_or_default())?;
-    let plan = Plan::new(&model)
-        .map_err(|e| Failure::new(format!("{}: {e}", files::name(&args.model))))?;
-    // As many as there are threads at work.
-    let workspaces: Mutex<Vec<Workspace>> = Mutex::default();
-    let idle = || workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+    // Samples run side by side where there are many; one alone is spread over the threads.
+    let (side_by_side, each) = match data.len() {
+        0 | 1 => (1, args.target.threads()),
+        _ => (args.target.threads(), 1),
+    };
+    let runner = Runner::new(&model, cpu, each);
     let bar = args.verbosity.bar(data.len());
     let run = |i: usize, sample: Sample| {
-        let mut workspace = idle().pop().unwrap_or_default();
-        let outputs = plan
-            .run(&mut workspace, &sample, &mut |_, _, _| {})
-            .map_err(|e| Failure::new(format!("{}: sample {i}: {e}", files::name(&args.model))))?;
-        idle().push(workspace);
+        if i == 0
+            && let Err(why) = runner.program(&sample)
+            && !matches!(&*why, Error::Shape(_))
+        {
+            let note = format_args!("{name}: runs without kernels for its shapes: {why}");
+            args.verbosity.note(note);
+        }
+        let outputs = runner.run(&sample);
         bar.inc(1);
-        Ok::<_, Failure>(outputs)
+        outputs.map_err(|e| Failure::new(format!("{name}: sample {i}: {e}")))
     };
-    let samples: Vec<Vec<Tensor>> = data.map(0..data.len(), args.threads, run)?;
+    let samples: Vec<Vec<Tensor>> = data.map(0..data.len(), Some(side_by_side), run)?;
     bar.finish_and_clear();
     let mut arrays = Vec::new();
     for (i, output) in model.graph.outputs.iter().enumerate() {

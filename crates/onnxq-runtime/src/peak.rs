@@ -1,0 +1,113 @@
+//! What a tier can do at best, measured: what the share in a profile is of.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use onnxq_kernels::{
+    Cpu, Epilogue, Geometry, Left, Line, Output, Product, Weights, bytes_mut, pack, packed_len,
+    scratch_lines,
+};
+
+/// Rows and columns that a tile of every tier likes.
+const ROWS: usize = 48;
+const COLUMNS: usize = 16;
+
+/// Bytes of a row, and how often they are taken: so deep that what happens around a product does
+/// not count, while both operands stay in a first-level cache (12 KiB and 32 KiB).
+const DEPTH: usize = 256;
+const TIMES: usize = 8;
+
+/// Products in one measurement, of which the fastest counts.
+const PRODUCTS: usize = 4;
+
+/// For how long measurements go on.
+const TIME: Duration = Duration::from_millis(8);
+
+/// Multiplications and additions in a second, counted apart, that the tier reaches on so many
+/// threads at once: in products of bytes (`u8` by `i8`, 48 rows by 16 columns, 2048 deep) that
+/// stay in the first-level cache.
+pub fn peak_operations(cpu: Cpu, threads: usize) -> f64 {
+    let ready = AtomicBool::new(false);
+    let other = || {
+        while !ready.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        on_one_thread(cpu)
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads)
+            // Where there are no more threads to be had, there are none to be measured.
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, other).ok())
+            .collect();
+        ready.store(true, Ordering::Release);
+        let own = on_one_thread(cpu);
+        let others = others.into_iter().filter_map(|thread| thread.join().ok());
+        own + others.sum::<f64>()
+    })
+}
+
+fn on_one_thread(cpu: Cpu) -> f64 {
+    let mut state = 1u32;
+    let mut bytes = |len: usize| -> Vec<u8> {
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..len).map(next).collect()
+    };
+    let (left, right) = (bytes(ROWS * DEPTH), bytes(TIMES * DEPTH * COLUMNS));
+    let weights = Weights {
+        data: &right,
+        signed: true,
+        columns: COLUMNS,
+        segments: TIMES,
+        depth: [1, DEPTH],
+        strides: [1, DEPTH * COLUMNS, 0, COLUMNS],
+    };
+    let mut packed = vec![Line::ZERO; Line::count(packed_len(COLUMNS, TIMES, DEPTH))];
+    let right = pack(&weights, bytes_mut(&mut packed), &mut [0; COLUMNS]);
+    let product = Product {
+        left: Left {
+            data: &left,
+            signed: false,
+            geometry: Geometry {
+                segments: [1, TIMES],
+                ..Geometry::matrix(ROWS, DEPTH, DEPTH)
+            },
+        },
+        right,
+        strides: [0, COLUMNS],
+        epilogue: Epilogue {
+            offset: &[0; COLUMNS],
+            zero: &[],
+        },
+    };
+    let mut scratch = vec![Line::ZERO; scratch_lines(&right)];
+    let mut sums = [0; ROWS * COLUMNS];
+    let begin = Instant::now();
+    let mut fastest = f64::INFINITY;
+    while begin.elapsed() < TIME {
+        let start = Instant::now();
+        for _ in 0..PRODUCTS {
+            product.run(cpu, Output::Sums(&mut sums), &mut scratch);
+        }
+        fastest = fastest.min(start.elapsed().as_secs_f64());
+    }
+    (2 * PRODUCTS * ROWS * COLUMNS * DEPTH * TIMES) as f64 / fastest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tier_has_a_peak() {
+        for cpu in Cpu::available() {
+            let peak = peak_operations(cpu, 2);
+            assert!(peak.is_finite() && peak > 0.0, "{}: {peak}", cpu.isa());
+        }
+    }
+}
