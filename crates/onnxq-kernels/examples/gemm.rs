@@ -88,7 +88,8 @@ fn options() -> Result<Options, Box<dyn Error>> {
 
 /// The operands: bytes of no particular kind.
 struct Operands {
-    left: Vec<u8>,
+    /// Aligned, as the memory between the steps of a model is.
+    left: Vec<Line>,
     weights: Vec<u8>,
     offset: Vec<i32>,
     /// Unsigned weights are packed minus 128; here their zero point is 0.
@@ -109,8 +110,10 @@ impl Operands {
             };
             (0..len).map(next).collect()
         };
+        let mut left = vec![Line::ZERO; Line::count(rows * depth)];
+        bytes_mut(&mut left)[..rows * depth].copy_from_slice(&bytes(rows * depth));
         Operands {
-            left: bytes(rows * depth),
+            left,
             weights: bytes(depth * columns),
             offset: (0..columns as i32).map(|i| i * 37 % 1000).collect(),
             zero: vec![-128; if o.right_signed { 0 } else { columns }],
@@ -216,7 +219,9 @@ impl<'a> Part<'a> {
 fn main() -> Result<(), Box<dyn Error>> {
     let o = options()?;
     let [rows, depth, columns] = o.sizes;
-    let operands = Operands::new(&o);
+    let mut operands = Operands::new(&o);
+    let mut left = std::mem::take(&mut operands.left);
+    let mut left = &bytes_mut(&mut left)[..rows * depth];
     // Threads share the rows, or where these are few, the columns.
     let by_rows = rows >= 16 * o.threads;
     let widths = match by_rows {
@@ -244,7 +249,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         first += width;
     }
     let mut parts = Vec::new();
-    let mut left = &operands.left[..];
     if by_rows {
         for count in shares(rows, o.threads) {
             let (these, rest) = left.split_at(count * depth);

@@ -190,6 +190,49 @@ pub(crate) fn finish(
     }
 }
 
+/// What becomes of the sums of some rows, while they are computed block by block.
+pub(crate) struct Finish<'a, 'y> {
+    pub(crate) cpu: crate::Cpu,
+    /// Where the result rows begin, and the sum of each row of the left operand: see [`finish`].
+    pub(crate) rows: &'a [usize],
+    pub(crate) row_sums: &'a [i32],
+    /// Columns in all.
+    pub(crate) columns: usize,
+    pub(crate) epilogue: &'a Epilogue<'a>,
+    pub(crate) output: &'a mut Output<'y>,
+    /// Whether these are the last steps of the depth, so that the sums are complete.
+    pub(crate) last: bool,
+    /// The quick way to bytes, for outputs that allow it.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) quick: Option<crate::requantize::Quick<'a>>,
+}
+
+impl Finish<'_, '_> {
+    /// The columns of a block.
+    #[inline]
+    pub(crate) fn block(&self, at: usize) -> Columns {
+        let first = at * COLUMNS;
+        Columns {
+            first,
+            count: COLUMNS.min(self.columns - first),
+        }
+    }
+
+    /// Sums of a block, of the rows from `first` on.
+    pub(crate) fn some(&mut self, at: usize, first: usize, sums: &[i32]) {
+        let rows = first..first + sums.len() / COLUMNS;
+        finish(
+            self.cpu,
+            sums,
+            &self.rows[rows.clone()],
+            &self.row_sums[rows],
+            self.block(at),
+            self.epilogue,
+            self.output,
+        );
+    }
+}
+
 /// The sum of one place, with what zero points take from it.
 #[inline(always)]
 fn corrected(sum: i32, offset: i32, row_sum: i32, zero: i32) -> i32 {

@@ -34,6 +34,8 @@ mod pack;
 mod pool;
 mod product;
 mod recurrent;
+#[cfg(target_arch = "x86_64")]
+mod requantize;
 mod resize;
 mod rows;
 mod tiers;

@@ -12,11 +12,13 @@
 
 use crate::{
     Cpu, Line, bytes_mut,
-    epilogue::{Columns, Epilogue, Output, finish},
+    epilogue::{Epilogue, Finish, Output},
     memory::integers,
     pack::{COLUMNS, Packed, STEP, packed_len},
     tile::{Block, GROUPS, ROWS, Tile, tile},
 };
+#[cfg(target_arch = "x86_64")]
+use crate::{Isa, requantize::Quick};
 
 /// Bytes of the left operand that one pass works on: what stays in the first-level cache beside the weights.
 const LEFT_BYTES: usize = 32 << 10;
@@ -104,9 +106,13 @@ pub struct Product<'a> {
 
 /// Lines of scratch memory that a product with these weights may need.
 pub fn scratch_lines(right: &Packed<'_>) -> usize {
-    let padded = right.segments * right.steps() * STEP;
     let sums = right.columns.next_multiple_of(COLUMNS) * size_of::<i32>();
-    GROUPS * ROWS * (Line::count(padded) + Line::count(sums))
+    GROUPS * ROWS * (Line::count(pitch(right)) + Line::count(sums)) + Line::count(sums)
+}
+
+/// Bytes between rows that are staged: an odd number of lines, so that those of many rows are in all sets of a cache.
+fn pitch(right: &Packed<'_>) -> usize {
+    ((right.segments * right.steps()) | 1) * STEP
 }
 
 impl Product<'_> {
@@ -123,7 +129,7 @@ impl Product<'_> {
         if self.left.geometry.rows() == 0 || self.right.columns == 0 {
             return;
         }
-        let tile = tile(cpu);
+        let tile = tile(cpu, self.left.geometry.rows());
         (tile.begin)(cpu);
         self.blocks(cpu, tile, &mut output, scratch);
         (tile.end)(cpu);
@@ -176,18 +182,31 @@ impl Product<'_> {
         let (left, right) = (&self.left, &self.right);
         let walk = Walk::of(&left.geometry);
         let steps = right.segments * right.steps();
-        let padded = steps * STEP;
-        let (staged, sums) = scratch.split_at_mut(GROUPS * ROWS * Line::count(padded));
+        let pitch = pitch(right);
+        let (staged, sums) = scratch.split_at_mut(GROUPS * ROWS * Line::count(pitch));
         let (staged, sums) = (bytes_mut(staged), integers(sums));
         let blocks = right.columns.div_ceil(COLUMNS);
-        let passes = left.geometry.bytes(tile.groups * ROWS).div_ceil(LEFT_BYTES);
+        let (sums, start) = sums.split_at_mut(blocks * GROUPS * ROWS * COLUMNS);
+        let rows = left.geometry.rows().min(tile.groups * ROWS);
+        let passes = left.geometry.bytes(rows).div_ceil(LEFT_BYTES);
         let pass_steps = steps.div_ceil(passes.max(1));
         // As many rows at a time for each turn as are needed for the fewest turns.
         let turns = walk.groups.div_ceil(tile.groups);
         let turn = walk.groups.div_ceil(turns);
         let panel = match turns {
             1 => blocks,
-            _ => (RIGHT_BYTES / right.block_bytes().max(1)).clamp(1, blocks),
+            _ => (RIGHT_BYTES / right.block_bytes().max(1) / 4 * 4).clamp(1, blocks),
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = start;
+        #[cfg(target_arch = "x86_64")]
+        #[expect(unsafe_code, reason = "instructions that the tier promises")]
+        let quick = match cpu.isa() {
+            // SAFETY: the processor has the tier.
+            Isa::Avx512Vnni | Isa::Amx => unsafe {
+                Quick::new(&self.epilogue, output, &mut start[..blocks * COLUMNS])
+            },
+            _ => None,
         };
         let mut rows = [usize::MAX; GROUPS * ROWS];
         let mut row_sums = [0; GROUPS * ROWS];
@@ -230,49 +249,44 @@ impl Product<'_> {
                     accumulate: false,
                 };
                 let flip = left.signed && tile.unsigned;
-                if !in_place || flip {
+                // Rows that share few sets of the first-level cache do not stay in it.
+                let crowded = passes > 1 && g.row_stride.is_multiple_of(512) && panel.len() >= 8;
+                if !in_place || flip || crowded {
                     for (i, group) in (first..first + count).enumerate() {
-                        let to = &mut staged[i * ROWS * padded..][..ROWS * padded];
+                        let to = &mut staged[i * ROWS * pitch..][..ROWS * pitch];
                         let to = match i + 1 == count {
                             // The others stay as they are: nobody wants their sums.
-                            true => &mut to[..last_rows * padded],
+                            true => &mut to[..last_rows * pitch],
                             false => to,
                         };
-                        left.stage(&walk, group, right.steps() * STEP, flip, to, padded);
+                        left.stage(&walk, group, right.steps() * STEP, flip, to, pitch);
                         block.a[i] = to.as_ptr();
                     }
-                    block.row_stride = padded;
+                    block.row_stride = pitch;
                     block.inner_segments = 1;
                     block.segment_strides = [right.steps() * STEP, 0];
                 }
+                let mut finish = Finish {
+                    cpu,
+                    rows: &rows[..(count - 1) * ROWS + last_rows.next_multiple_of(4)],
+                    row_sums,
+                    columns: right.columns,
+                    epilogue: &self.epilogue,
+                    output,
+                    last: false,
+                    #[cfg(target_arch = "x86_64")]
+                    quick,
+                };
                 for pass in (0..steps).step_by(pass_steps) {
                     block.first_step = pass;
                     block.steps = pass_steps.min(steps - pass);
                     block.accumulate = pass > 0;
-                    let done = pass + block.steps == steps;
-                    for at in panel.clone().step_by(tile.blocks) {
-                        block.blocks = tile.blocks.min(panel.end - at);
-                        block.b = right.data[at * block.block_stride..].as_ptr();
-                        let part = &mut sums[(at - panel.start) * count * ROWS * COLUMNS..]
-                            [..block.blocks * count * ROWS * COLUMNS];
-                        block.c = part.as_mut_ptr();
-                        // SAFETY: `in_place`, or else staging, sees to the left operand; `check`
-                        // to the weights; `part` is what the tile writes.
-                        #[expect(unsafe_code, reason = "tiles read at strides")]
-                        unsafe {
-                            (tile.multiply[usize::from(left.signed)])(&block);
-                        }
-                        if !done {
-                            continue;
-                        }
-                        for (i, sums) in part.chunks_exact(count * ROWS * COLUMNS).enumerate() {
-                            let first = (at + i) * COLUMNS;
-                            let columns = Columns {
-                                first,
-                                count: COLUMNS.min(right.columns - first),
-                            };
-                            finish(cpu, sums, rows, row_sums, columns, &self.epilogue, output);
-                        }
+                    finish.last = pass + block.steps == steps;
+                    #[expect(unsafe_code, reason = "tiles read at strides")]
+                    // SAFETY: `in_place`, or else staging, sees to the left operand; `check` to
+                    // the weights; there are sums for all blocks of a panel.
+                    unsafe {
+                        tile.run(left.signed, &block, panel.clone(), &mut finish);
                     }
                 }
             }
@@ -293,9 +307,10 @@ impl Left<'_> {
     ) {
         let g = &self.geometry;
         let offset = walk.offset(group);
+        let segments = g.segments[0] * g.segments[1];
         for (row, to) in to.chunks_exact_mut(row_bytes).enumerate() {
             let at = offset + row * g.row_stride;
-            for (s, to) in to.chunks_exact_mut(segment).enumerate() {
+            for (s, to) in to.chunks_exact_mut(segment).take(segments).enumerate() {
                 let at = at + g.segment(s);
                 // Rows and bytes beyond the data are nobody's.
                 let from = self.data.get(at..).unwrap_or_default();

@@ -13,12 +13,14 @@
 //! two would take as many loads for four products, but needs all eight registers: processors
 //! have been seen on which that falls to a fifth of the speed, while five registers keep half of it.
 
-use core::arch::asm;
+use core::{arch::asm, ops::Range};
 
 use super::{Block, ROWS, Tile, weights_bytes};
 use crate::{
-    Cpu, Isa,
-    pack::{COLUMNS, STEP},
+    Cpu, Isa, Line,
+    epilogue::Finish,
+    pack::{COLUMNS, STEP, STEP_BYTES},
+    requantize::{ANY, I8, Quick, U8},
 };
 
 pub(super) const TILE: Tile = Tile {
@@ -26,7 +28,8 @@ pub(super) const TILE: Tile = Tile {
     groups: 3,
     blocks: 1,
     unsigned: false,
-    multiply: [multiply::<false>, multiply::<true>],
+    multiply: [multiply, multiply],
+    sweep: Some([sweep::<false>, sweep::<true>]),
     begin,
     end,
 };
@@ -70,79 +73,316 @@ fn end(cpu: Cpu) {
     }
 }
 
+/// Only [`sweep`] is called.
+#[expect(unsafe_code, reason = "the type of a tile's function")]
+unsafe fn multiply(_: &Block) {}
+
+/// A range of blocks of columns. The sums of a block become results while the next one is being multiplied: a few
+/// rows after each step, which the vector units do while the tile unit has the products before it.
+///
+/// # Safety
+/// See [`Block`].
 #[expect(unsafe_code, reason = "tile registers")]
-unsafe fn multiply<const SIGNED: bool>(x: &Block) {
-    for block in 0..x.blocks {
-        let b = x.b.wrapping_add(block * x.block_stride);
-        let c = x.c.wrapping_add(block * x.groups * ROWS * COLUMNS);
-        let part = match x.groups {
-            1 => one::<SIGNED>,
-            2 => two::<SIGNED>,
-            _ => three::<SIGNED>,
+unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut Finish<'_, '_>) {
+    let form = finish.quick.as_ref().map(Quick::form);
+    let sweep = match (x.groups, form) {
+        (1, None) => groups::<1, SIGNED, SUMS>,
+        (2, None) => groups::<2, SIGNED, SUMS>,
+        (_, None) => groups::<3, SIGNED, SUMS>,
+        (1, Some(_)) => groups::<1, SIGNED, ANY>,
+        (2, Some(_)) => groups::<2, SIGNED, ANY>,
+        (_, Some(U8)) => groups::<3, SIGNED, U8>,
+        (_, Some(I8)) => groups::<3, SIGNED, I8>,
+        (_, Some(_)) => groups::<3, SIGNED, ANY>,
+    };
+    // SAFETY: the tile is chosen where the processor has the tier, and the caller's guarantees
+    // are handed on.
+    unsafe { sweep(x, panel, finish) }
+}
+
+/// Blocks whose sums become results together, a line of the cache in each row.
+const QUAD: usize = 4;
+
+/// During the products of how many blocks that happens.
+const BEHIND: usize = 2;
+
+/// What becomes of the sums is not for here.
+const SUMS: u8 = u8::MAX;
+
+/// See [`sweep`]; `G` is the number of groups, and `FORM` that of [`Finish::quick`], or [`SUMS`].
+///
+/// The order of the instructions matters. Few registers are there to rename those of tiles to, so that a row of tile
+/// instructions holds up all that follows: what is done with the vector units stands between them.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+#[expect(unsafe_code, reason = "tile registers")]
+unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
+    x: &Block,
+    panel: Range<usize>,
+    finish: &mut Finish<'_, '_>,
+) {
+    static ZERO: Line = Line::ZERO;
+    let x = *x;
+    let last = finish.last;
+    let mut quick = finish.quick;
+    let results = finish.rows;
+    // Between two products, so many rows of four blocks become results.
+    let each = results.len().div_ceil(BEHIND * x.steps * G);
+    // Where the sums of a block are. Those of all blocks are kept apart if they are needed again.
+    let place = |at: usize| {
+        let place = match last && !x.accumulate {
+            true => (at - panel.start) % (QUAD + BEHIND),
+            false => at - panel.start,
         };
-        // SAFETY: the caller's guarantees, for this block.
-        unsafe { part(x, b, c) }
+        x.c.wrapping_add(place * G * ROWS * COLUMNS)
+    };
+    // The sums of four blocks, and how many of their rows are done.
+    let (mut before, mut done) = ([x.c.cast_const(); QUAD], usize::MAX);
+    for at in panel.clone() {
+        let c = place(at);
+        let c = |group: usize| c.wrapping_add(group * ROWS * COLUMNS);
+        // Nothing that was written just now: loads of tiles wait for stores.
+        let start = match &quick {
+            Some(quick) => quick.start(at),
+            None => ZERO.0.as_ptr().cast(),
+        };
+        let b = x.b.wrapping_add(at * x.block_stride);
+        let mut multiplied = 0;
+        for (offset, step, steps) in x.stretches() {
+            let mut a = [core::ptr::null(); G];
+            for (a, from) in a.iter_mut().zip(x.a) {
+                *a = from.wrapping_add(offset);
+            }
+            let mut b = b.wrapping_add(weights_bytes(step));
+            let until = multiplied + steps;
+            while multiplied < until {
+                let (first, final_) = (multiplied == 0, multiplied + 1 == x.steps);
+                if !first && !final_ && done >= results.len() {
+                    let count = until.min(x.steps - 1) - multiplied;
+                    // SAFETY: the caller's guarantees.
+                    unsafe { products::<G, SIGNED>(&mut a, &mut b, count, x.row_stride) }
+                    multiplied += count;
+                    continue;
+                }
+                for (group, a) in a.iter_mut().enumerate() {
+                    if first {
+                        let from = match x.accumulate {
+                            true => (c(group).cast_const(), STEP),
+                            // The same line for all rows.
+                            false => (start, 0),
+                        };
+                        // SAFETY: these are sums of an earlier pass, or 16 numbers.
+                        unsafe { load(group, from) }
+                    }
+                    // SAFETY: the caller's guarantees.
+                    unsafe { product::<SIGNED>(group, *a, b, x.row_stride) }
+                    *a = a.wrapping_add(STEP);
+                    if final_ && group > 0 {
+                        // SAFETY: this is where the sums of the block go.
+                        unsafe { store(group - 1, c(group - 1)) }
+                    }
+                    if let (true, Some(quick)) = (FORM != SUMS, &quick) {
+                        let until = results.len().min(done.saturating_add(each));
+                        while done < until {
+                            let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
+                            // SAFETY: these sums have been stored, and the product has checked
+                            // that its rows are within the output.
+                            unsafe { quick.row::<FORM>(sums, results[done]) }
+                            done += 1;
+                        }
+                    }
+                }
+                b = b.wrapping_add(STEP_BYTES);
+                multiplied += 1;
+            }
+        }
+        // SAFETY: this is where the sums of the block go.
+        unsafe { store(G - 1, c(G - 1)) }
+        if !last {
+            continue;
+        }
+        let Some(quick) = &mut quick else {
+            // SAFETY: these sums have been stored.
+            let sums = unsafe { core::slice::from_raw_parts(c(0), results.len() * COLUMNS) };
+            finish.some(at, 0, sums);
+            continue;
+        };
+        let (count, end) = ((at - panel.start) % QUAD + 1, at + 1 == panel.end);
+        if count == QUAD || end {
+            while done < results.len() {
+                let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
+                // SAFETY: as above.
+                unsafe { quick.row::<FORM>(sums, results[done]) }
+                done += 1;
+            }
+            // Of blocks that there are not, any sums will do.
+            let first = at + 1 - count;
+            for (i, before) in before.iter_mut().enumerate() {
+                *before = place(first + i.min(count - 1));
+            }
+            quick.begin(first, count);
+            done = 0;
+        }
+        if end {
+            for (row, &result) in results.iter().enumerate() {
+                let sums = before.map(|sums| sums.wrapping_add(row * COLUMNS));
+                // SAFETY: as above.
+                unsafe { quick.row::<FORM>(sums, result) }
+            }
+        }
     }
 }
 
-/// One function for each number of groups: `$sum` with the accumulator's register and the name of
-/// the group's pointer.
-macro_rules! groups {
-    ($name:ident: $($sum:literal $a:ident $group:literal),+) => {
-        #[expect(unsafe_code, reason = "tile registers")]
-        unsafe fn $name<const SIGNED: bool>(x: &Block, b: *const u8, c: *mut i32) {
-            // SAFETY: the caller guarantees that the 16 rows of each group, the weights and the sums are there; the
-            // registers are configured, and the compiler does not know them.
+/// Loads the sums of a group.
+///
+/// # Safety
+/// 16 rows of 64 bytes can be read, as far apart as said; the registers are configured.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "tile registers, which the compiler does not know"
+)]
+unsafe fn load(group: usize, (from, stride): (*const i32, usize)) {
+    macro_rules! load {
+        ($register:literal) => {
+            // SAFETY: the caller's guarantee.
             unsafe {
-                if x.accumulate {
-                    asm!(
-                        $(concat!("tileloadd ", $sum, ", [{", stringify!($a), "} + {row}]"),)+
-                        $($a = in(reg) c.wrapping_add($group * ROWS * COLUMNS),)+
-                        row = in(reg) STEP,
-                        options(nostack, readonly, preserves_flags),
-                    );
-                } else {
-                    asm!($(concat!("tilezero ", $sum),)+ options(nostack, nomem, preserves_flags));
-                }
-                for (offset, step, steps) in x.stretches() {
-                    macro_rules! products {
-                        ($instruction:literal) => {
-                            asm!(
-                                "2:",
-                                "tileloadd tmm4, [{b} + {row}]",
-                                $(
-                                    concat!("tileloadd tmm3, [{", stringify!($a), "} + {stride}]"),
-                                    concat!($instruction, " ", $sum, ", tmm3, tmm4"),
-                                    concat!("add {", stringify!($a), "}, 64"),
-                                )+
-                                "add {b}, 1024",
-                                "dec {steps}",
-                                "jnz 2b",
-                                $($a = inout(reg) x.a[$group].wrapping_add(offset) => _,)+
-                                b = inout(reg) b.wrapping_add(weights_bytes(step)) => _,
-                                steps = inout(reg) steps => _,
-                                row = in(reg) STEP,
-                                stride = in(reg) x.row_stride,
-                                options(nostack, readonly),
-                            )
-                        };
-                    }
-                    match SIGNED {
-                        false => products!("tdpbusd"),
-                        true => products!("tdpbssd"),
-                    }
-                }
                 asm!(
-                    $(concat!("tilestored [{", stringify!($a), "} + {row}], ", $sum),)+
-                    $($a = in(reg) c.wrapping_add($group * ROWS * COLUMNS),)+
-                    row = in(reg) STEP,
-                    options(nostack, preserves_flags),
-                );
+                    concat!("tileloadd ", $register, ", [{from} + {stride}]"),
+                    from = in(reg) from,
+                    stride = in(reg) stride,
+                    options(nostack, readonly, preserves_flags),
+                )
             }
-        }
-    };
+        };
+    }
+    match group {
+        0 => load!("tmm0"),
+        1 => load!("tmm1"),
+        _ => load!("tmm2"),
+    }
 }
 
-groups!(one: "tmm0" a0 0);
-groups!(two: "tmm0" a0 0, "tmm1" a1 1);
-groups!(three: "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2);
+/// Stores the sums of a group.
+///
+/// # Safety
+/// 16 rows of 64 bytes can be written; the registers are configured.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "tile registers, which the compiler does not know"
+)]
+unsafe fn store(group: usize, to: *mut i32) {
+    macro_rules! store {
+        ($register:literal) => {
+            // SAFETY: the caller's guarantee.
+            unsafe {
+                asm!(
+                    concat!("tilestored [{to} + {stride}], ", $register),
+                    to = in(reg) to,
+                    stride = in(reg) STEP,
+                    options(nostack, preserves_flags),
+                )
+            }
+        };
+    }
+    match group {
+        0 => store!("tmm0"),
+        1 => store!("tmm1"),
+        _ => store!("tmm2"),
+    }
+}
+
+/// Multiplies one step of one group; with the first one, loads the weights.
+///
+/// # Safety
+/// The rows and the weights can be read; the registers are configured.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "tile registers, which the compiler does not know"
+)]
+unsafe fn product<const SIGNED: bool>(group: usize, a: *const u8, b: *const u8, row_stride: usize) {
+    macro_rules! product {
+        ($instruction:literal, $sum:literal) => {
+            // SAFETY: the caller's guarantee.
+            unsafe {
+                asm!(
+                    "tileloadd tmm3, [{a} + {stride}]",
+                    concat!($instruction, " ", $sum, ", tmm3, tmm4"),
+                    a = in(reg) a,
+                    stride = in(reg) row_stride,
+                    options(nostack, readonly, preserves_flags),
+                )
+            }
+        };
+    }
+    if group == 0 {
+        // SAFETY: the caller's guarantee.
+        unsafe {
+            asm!(
+                "tileloadd tmm4, [{b} + {row}]",
+                b = in(reg) b,
+                row = in(reg) STEP,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+    match (group, SIGNED) {
+        (0, false) => product!("tdpbusd", "tmm0"),
+        (0, true) => product!("tdpbssd", "tmm0"),
+        (1, false) => product!("tdpbusd", "tmm1"),
+        (1, true) => product!("tdpbssd", "tmm1"),
+        (_, false) => product!("tdpbusd", "tmm2"),
+        (_, true) => product!("tdpbssd", "tmm2"),
+    }
+}
+
+/// Multiplies so many steps, at least one, and moves on.
+///
+/// # Safety
+/// The rows and the weights can be read; the registers are configured.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "tile registers, which the compiler does not know"
+)]
+unsafe fn products<const G: usize, const SIGNED: bool>(
+    a: &mut [*const u8; G],
+    b: &mut *const u8,
+    steps: usize,
+    row_stride: usize,
+) {
+    macro_rules! products {
+        ($instruction:literal: $($sum:literal $name:ident $group:literal),+) => {
+            // SAFETY: the caller's guarantee.
+            unsafe {
+                asm!(
+                    "2:",
+                    "tileloadd tmm4, [{b} + {row}]",
+                    $(
+                        concat!("tileloadd tmm3, [{", stringify!($name), "} + {stride}]"),
+                        concat!($instruction, " ", $sum, ", tmm3, tmm4"),
+                        concat!("add {", stringify!($name), "}, 64"),
+                    )+
+                    "add {b}, 1024",
+                    "dec {steps}",
+                    "jnz 2b",
+                    $($name = inout(reg) a[$group],)+
+                    b = inout(reg) *b,
+                    steps = inout(reg) steps => _,
+                    row = in(reg) STEP,
+                    stride = in(reg) row_stride,
+                    options(nostack, readonly),
+                )
+            }
+        };
+    }
+    match (G, SIGNED) {
+        (1, false) => products!("tdpbusd": "tmm0" a0 0),
+        (1, true) => products!("tdpbssd": "tmm0" a0 0),
+        (2, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1),
+        (2, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1),
+        (_, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
+        (_, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
+    }
+}

@@ -28,6 +28,7 @@ pub(super) const TILE: Tile = Tile {
     blocks: 4,
     unsigned: true,
     multiply: [multiply::<false>, multiply::<true>],
+    sweep: None,
     begin: nothing,
     end: nothing,
 };

@@ -19,6 +19,7 @@ pub(super) const TILE: Tile = Tile {
     blocks: 1,
     unsigned: true,
     multiply: [multiply::<false>, multiply::<true>],
+    sweep: None,
     begin: nothing,
     end: nothing,
 };

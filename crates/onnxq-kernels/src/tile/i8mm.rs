@@ -42,6 +42,7 @@ pub(super) const TILE: Tile = Tile {
     blocks: 1,
     unsigned: false,
     multiply: [multiply::<false>, multiply::<true>],
+    sweep: None,
     begin: nothing,
     end: nothing,
 };

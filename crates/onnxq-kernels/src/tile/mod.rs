@@ -19,7 +19,13 @@ mod i8mm;
 mod neon;
 mod portable;
 
-use crate::{Cpu, Isa, pack::STEP_BYTES};
+use core::ops::Range;
+
+use crate::{
+    Cpu, Isa,
+    epilogue::Finish,
+    pack::{COLUMNS, STEP, STEP_BYTES},
+};
 
 /// Rows of a group.
 pub(crate) const ROWS: usize = 16;
@@ -74,7 +80,7 @@ impl Block {
     #[inline(always)]
     pub(crate) fn c(&self, block: usize, row: usize) -> *mut i32 {
         let row = block * self.groups * ROWS + row;
-        self.c.wrapping_add(row * crate::pack::COLUMNS)
+        self.c.wrapping_add(row * COLUMNS)
     }
 
     /// For each stretch of steps in one segment: the offset of its bytes from the start of a row,
@@ -90,21 +96,34 @@ impl Block {
             ..
         } = *self;
         let (mut at, end) = (first_step, first_step + steps);
+        // Most products have one segment, or begin with the first: no divisions then.
+        let (segment, mut skip) = match at < segment_steps {
+            true => (0, at),
+            false => (at / segment_steps, at % segment_steps),
+        };
+        let (outer, mut inner) = match segment {
+            0 => (0, 0),
+            _ => (segment / inner_segments, segment % inner_segments),
+        };
+        let mut outer = outer * segment_strides[0];
         core::iter::from_fn(move || {
             if at >= end {
                 return None;
             }
-            let (segment, skip) = (at / segment_steps, at % segment_steps);
             let count = (segment_steps - skip).min(end - at);
-            let offset = segment / inner_segments * segment_strides[0]
-                + segment % inner_segments * segment_strides[1]
-                + skip * crate::pack::STEP;
+            let offset = outer + inner * segment_strides[1] + skip * STEP;
             let stretch = (offset, at, count);
-            at += count;
+            (at, skip, inner) = (at + count, 0, inner + 1);
+            if inner == inner_segments {
+                (outer, inner) = (outer + segment_strides[0], 0);
+            }
             Some(stretch)
         })
     }
 }
+
+/// Multiplies a range of blocks of columns.
+pub(crate) type Sweep = unsafe fn(&Block, Range<usize>, &mut Finish<'_, '_>);
 
 /// A tile of one tier.
 pub(crate) struct Tile {
@@ -116,9 +135,54 @@ pub(crate) struct Tile {
     pub(crate) unsigned: bool,
     /// By signedness of the left operand: unsigned, signed. See [`Block`] for what they ask of the caller.
     pub(crate) multiply: [unsafe fn(&Block); 2],
+    /// Instead of `multiply`, a range of blocks with what becomes of their sums, for a tier that can do both at once.
+    /// `b` is that of the first block of all, and `c` has sums for all of the range.
+    pub(crate) sweep: Option<[Sweep; 2]>,
     /// Called before the first and after the last tile of a product, on the same thread.
     pub(crate) begin: fn(Cpu),
     pub(crate) end: fn(Cpu),
+}
+
+impl Tile {
+    /// Multiplies a range of blocks, whose first of all is `x.b`, and finishes their sums if they are complete.
+    ///
+    /// # Safety
+    /// See [`Block`]; `x.c` has sums for all blocks of the range.
+    #[expect(unsafe_code, reason = "hands on what the caller guarantees")]
+    pub(crate) unsafe fn run(
+        &self,
+        signed: bool,
+        x: &Block,
+        range: Range<usize>,
+        finish: &mut Finish<'_, '_>,
+    ) {
+        if let Some(sweep) = self.sweep {
+            // SAFETY: the caller's guarantee.
+            return unsafe { sweep[usize::from(signed)](x, range, finish) };
+        }
+        let multiply = self.multiply[usize::from(signed)];
+        let sums = x.groups * ROWS * COLUMNS;
+        for at in range.clone().step_by(self.blocks) {
+            let mut part = *x;
+            part.blocks = self.blocks.min(range.end - at);
+            part.b = x.b.wrapping_add(at * x.block_stride);
+            // The sums of all blocks are kept apart if they are needed again.
+            if x.accumulate || !finish.last {
+                part.c = x.c.wrapping_add((at - range.start) * sums);
+            }
+            // SAFETY: the caller's guarantee.
+            unsafe { multiply(&part) };
+            if !finish.last {
+                continue;
+            }
+            for i in 0..part.blocks {
+                let sums = part.c(i, 0).cast_const();
+                // SAFETY: the tile has just written these.
+                let sums = unsafe { core::slice::from_raw_parts(sums, x.rows() * COLUMNS) };
+                finish.some(at + i, 0, sums);
+            }
+        }
+    }
 }
 
 /// The tiles, the best first.
@@ -140,9 +204,14 @@ static TILES: &[Tile] = &[
     portable::TILE,
 ];
 
-/// The tile for a processor.
-pub(crate) fn tile(cpu: Cpu) -> &'static Tile {
-    let runs = |tile: &&Tile| tile.isa == cpu.isa() || tile.isa == Isa::Portable;
+/// The tile for so many rows on a processor.
+pub(crate) fn tile(cpu: Cpu, rows: usize) -> &'static Tile {
+    let isa = match cpu.isa() {
+        // For so few rows memory is the limit, and registers of a line each read it faster.
+        Isa::Amx if rows <= 2 => Isa::Avx512Vnni,
+        isa => isa,
+    };
+    let runs = |tile: &&Tile| tile.isa == isa || tile.isa == Isa::Portable;
     TILES.iter().find(runs).unwrap_or(&portable::TILE)
 }
 

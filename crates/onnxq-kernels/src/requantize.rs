@@ -1,0 +1,203 @@
+//! Sums to bytes by AVX-512, four blocks of 16 columns at a time: a line of the cache.
+//!
+//! Equal to `quantized(f32(sum) · scale, zero, bounds)` of the [epilogue](crate::epilogue): instead of floats,
+//! packed integers are clamped, sixteen times fewer. Conversion and packing saturate, which
+//! changes nothing, as the bounds are within a byte; only of what is too large for 32 bits, the conversion
+//! makes the smallest number, so that such values are clamped before it. Where every
+//! scale is below 1 there are none.
+
+use core::arch::x86_64::{
+    __m512, __m512i, _CMP_NLT_UQ, _mm512_abs_ps, _mm512_adds_epi16, _mm512_cmp_ps_mask,
+    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_ps,
+    _mm512_max_epi8, _mm512_max_epu8, _mm512_min_epi8, _mm512_min_epu8, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_packs_epi16, _mm512_packs_epi32, _mm512_packus_epi16,
+    _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_ps,
+    _mm512_setr_epi32, _mm512_setzero_ps,
+};
+
+use crate::{
+    epilogue::{Epilogue, Output, Requantize},
+    pack::COLUMNS,
+};
+
+/// What is the same for all columns.
+#[derive(Clone, Copy)]
+struct Bytes {
+    signed: bool,
+    form: u8,
+    zero: __m512i,
+    low: __m512i,
+    high: __m512i,
+    limit: __m512,
+    order: __m512i,
+}
+
+impl Bytes {
+    /// Nothing if the bounds are not those of one type of bytes.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn new(to: &Requantize<'_>) -> Option<Bytes> {
+        let [low, high] = to.bounds;
+        let signed = low < 0;
+        let range = if signed { -128..=127 } else { 0..=255 };
+        let fits = low <= high && range.contains(&low) && range.contains(&high);
+        (fits && (-128..=255).contains(&to.zero)).then(|| Bytes {
+            signed,
+            form: match to.bounds {
+                [0, 255] => U8,
+                [-128, 127] => I8,
+                _ => ANY,
+            },
+            zero: _mm512_set1_epi16(to.zero as i16),
+            low: _mm512_set1_epi8(low as i8),
+            high: _mm512_set1_epi8(high as i8),
+            limit: _mm512_set1_ps((high - to.zero) as f32),
+            order: _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+        })
+    }
+
+    /// The bytes of one row of four blocks, from sums that need no correction. `large` is for scales that are not all
+    /// below 1.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn row<const FORM: u8>(&self, sums: [__m512i; 4], scale: &[__m512; 4], large: bool) -> __m512i {
+        let mut x = [self.limit; 4];
+        for (x, (sum, scale)) in x.iter_mut().zip(sums.into_iter().zip(scale)) {
+            *x = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), *scale);
+        }
+        if large {
+            // In this order a NaN stays one, of which the conversion makes the smallest number.
+            x = x.map(|x| _mm512_min_ps(self.limit, x));
+        }
+        let words = |a, b| {
+            let pairs = _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
+            _mm512_adds_epi16(pairs, self.zero)
+        };
+        let (a, b) = (words(x[0], x[1]), words(x[2], x[3]));
+        let bytes = match FORM {
+            U8 => _mm512_packus_epi16(a, b),
+            I8 => _mm512_packs_epi16(a, b),
+            _ if self.signed => {
+                let bytes = _mm512_packs_epi16(a, b);
+                _mm512_min_epi8(_mm512_max_epi8(bytes, self.low), self.high)
+            }
+            _ => {
+                let bytes = _mm512_packus_epi16(a, b);
+                _mm512_min_epu8(_mm512_max_epu8(bytes, self.low), self.high)
+            }
+        };
+        // Each 16 bytes hold 4 columns of every block.
+        _mm512_permutexvar_epi32(self.order, bytes)
+    }
+}
+
+/// Forms of [`Quick::row`]: bytes of the whole range of their type, and any bytes.
+pub(crate) const U8: u8 = 0;
+pub(crate) const I8: u8 = 1;
+pub(crate) const ANY: u8 = 2;
+
+/// Sums that start from the offset of their column become bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Quick<'a> {
+    bytes: Bytes,
+    y: *mut u8,
+    scales: &'a [f32],
+    /// The offsets of each block.
+    start: &'a [i32],
+    /// Of the four blocks at work: where their columns begin, which there are, their scales, and whether one of
+    /// these is not below 1.
+    to: *mut u8,
+    columns: u64,
+    scale: [__m512; 4],
+    large: bool,
+}
+
+impl<'a> Quick<'a> {
+    /// `start` is memory for the offsets, aligned and of whole blocks. Nothing where the output is
+    /// another, or where zero points of the weights or a residual take part.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(crate) fn new<'o: 'a>(
+        epilogue: &Epilogue<'_>,
+        output: &mut Output<'o>,
+        start: &'a mut [i32],
+    ) -> Option<Quick<'a>> {
+        match output {
+            Output::Bytes(y, to) if to.residual.is_none() && epilogue.zero.is_empty() => {
+                let bytes = Bytes::new(to)?;
+                let (offset, rest) = start.split_at_mut(epilogue.offset.len());
+                offset.copy_from_slice(epilogue.offset);
+                rest.fill(0);
+                Some(Quick {
+                    bytes,
+                    y: y.as_mut_ptr(),
+                    scales: to.scale,
+                    start,
+                    to: y.as_mut_ptr(),
+                    columns: 0,
+                    scale: [_mm512_setzero_ps(); 4],
+                    large: false,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// What the sums of a block start from.
+    #[inline]
+    pub(crate) fn start(&self, at: usize) -> *const i32 {
+        self.start[at * COLUMNS..][..COLUMNS].as_ptr()
+    }
+
+    /// Begins with four blocks, or fewer at the end.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[expect(unsafe_code, reason = "a load of part of a register")]
+    pub(crate) fn begin(&mut self, at: usize, blocks: usize) {
+        let first = at * COLUMNS;
+        let scales = &self.scales[first..];
+        let scales = &scales[..scales.len().min(blocks * COLUMNS)];
+        self.to = self.y.wrapping_add(first);
+        self.columns = u64::MAX >> (4 * COLUMNS - scales.len());
+        self.large = false;
+        for (i, scale) in self.scale.iter_mut().enumerate() {
+            let mask = (self.columns >> (i * COLUMNS)) as u16;
+            let from = scales.as_ptr().wrapping_add(i * COLUMNS);
+            // SAFETY: `columns` has a bit for each scale, and no others are read.
+            *scale = unsafe { _mm512_maskz_loadu_ps(mask, from) };
+            let one = _mm512_set1_ps(1.0);
+            self.large |= _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(_mm512_abs_ps(*scale), one) != 0;
+        }
+    }
+
+    /// What bytes there are to be.
+    #[inline]
+    pub(crate) fn form(&self) -> u8 {
+        self.bytes.form
+    }
+
+    /// One row of the four blocks becomes bytes from `row` of the output on, if that is anywhere. `FORM` is
+    /// [`form`](Quick::form) or [`ANY`].
+    ///
+    /// # Safety
+    /// The sums of all four blocks can be read, and the columns that there are, written.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[expect(unsafe_code, reason = "reads sums and writes at strides")]
+    pub(crate) unsafe fn row<const FORM: u8>(&self, sums: [*const i32; 4], row: usize) {
+        if row == usize::MAX {
+            return;
+        }
+        // SAFETY: the caller's guarantee.
+        let sums = sums.map(|sums| unsafe { sums.cast::<__m512i>().read_unaligned() });
+        let bytes = match self.large {
+            false => self.bytes.row::<FORM>(sums, &self.scale, false),
+            true => self.bytes.row::<FORM>(sums, &self.scale, true),
+        };
+        let to = self.to.wrapping_add(row);
+        match self.columns {
+            // SAFETY: the caller's guarantee, for all 64 columns.
+            u64::MAX => unsafe { to.cast::<__m512i>().write_unaligned(bytes) },
+            // SAFETY: the same for those that there are.
+            columns => unsafe { _mm512_mask_storeu_epi8(to.cast(), columns, bytes) },
+        }
+    }
+}
