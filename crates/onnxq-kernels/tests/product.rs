@@ -331,3 +331,75 @@ fn every_remainder() {
         }
     }
 }
+
+/// Scales that make numbers of any size, infinities and what is no number: every tier has the same bytes.
+#[test]
+fn scales_of_any_size() {
+    let (rows, depth, columns) = (37, 200, 83);
+    let scales = [
+        1e-3,
+        -1e-3,
+        0.999,
+        1.0,
+        3e4,
+        1e30,
+        -1e30,
+        f32::MAX,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        0.0,
+        -0.0,
+        1e-40,
+    ];
+    let mut numbers = Numbers(7);
+    let left = numbers.bytes(rows * depth, true);
+    let weights = numbers.bytes(depth * columns, true);
+    let mut packed = vec![0; packed_len(columns, 1, depth)];
+    let weights = Weights::matrix(&weights, true, depth, columns);
+    let right = pack(&weights, &mut packed, &mut vec![0; columns]);
+    let mut scratch = vec![Line::ZERO; scratch_lines(&right)];
+    let offset: Vec<i32> = (0..columns as i32).map(|i| i * 1000 - 40_000).collect();
+    let product = Product {
+        left: Left {
+            data: &left,
+            signed: false,
+            geometry: Geometry::matrix(rows, depth, depth),
+        },
+        right,
+        strides: [0, columns],
+        epilogue: Epilogue {
+            offset: &offset,
+            zero: &[],
+        },
+    };
+    // Small ones alone as well: they take another way.
+    for scales in [&scales[..3], &scales] {
+        let scale: Vec<f32> = scales.iter().copied().cycle().take(columns).collect();
+        for (bounds, zero) in [
+            ([0, 255], 0),
+            ([0, 255], 255),
+            ([-128, 127], -128),
+            ([-128, 127], 127),
+            ([3, 200], 3),
+            ([-5, 5], 0),
+            ([0, 127], -100),
+        ] {
+            let mut bytes = |cpu| {
+                let to = Requantize {
+                    scale: &scale,
+                    zero,
+                    bounds,
+                    residual: None,
+                };
+                let mut y = vec![0; rows * columns];
+                product.run(cpu, Output::Bytes(&mut y, to), &mut scratch);
+                y
+            };
+            let expected = bytes(Cpu::PORTABLE);
+            for cpu in Cpu::available() {
+                assert_eq!(bytes(cpu), expected, "{}, {bounds:?}, {zero}", cpu.isa());
+            }
+        }
+    }
+}
