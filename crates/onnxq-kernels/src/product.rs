@@ -250,7 +250,7 @@ impl Product<'_> {
                 };
                 let flip = left.signed && tile.unsigned;
                 // Rows that share few sets of the first-level cache do not stay in it.
-                let crowded = passes > 1 && g.row_stride.is_multiple_of(512) && panel.len() >= 8;
+                let crowded = passes > 1 && g.row_stride.is_multiple_of(1024) && panel.len() >= 32;
                 if !in_place || flip || crowded {
                     for (i, group) in (first..first + count).enumerate() {
                         let to = &mut staged[i * ROWS * pitch..][..ROWS * pitch];
