@@ -310,8 +310,14 @@ fn rounds(cpu: Cpu, parts: &mut [Part<'_>], calls: usize) -> f64 {
     let (threads, arrived) = (parts.len(), AtomicUsize::new(0));
     let wait = &|turn: usize| {
         arrived.fetch_add(1, Ordering::AcqRel);
+        let mut spins = 0;
         while arrived.load(Ordering::Acquire) < turn * threads {
-            std::hint::spin_loop();
+            spins += 1;
+            match spins % 1000 {
+                // Where others run as well, the one that is waited for may need this processor.
+                0 => thread::yield_now(),
+                _ => std::hint::spin_loop(),
+            }
         }
     };
     thread::scope(|scope| {
