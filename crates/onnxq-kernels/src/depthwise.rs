@@ -30,9 +30,10 @@ use core::ops::Range;
 pub use pack::{DepthwiseWeights, depthwise_packed_len, pack_depthwise};
 
 use crate::{
-    Cpu, Line, Requantize, Residual,
+    Cpu, Line, Requantize,
     epilogue::quantized,
     image::{Image, Window},
+    residual,
     tiers::tiers,
 };
 
@@ -120,8 +121,8 @@ impl Depthwise<'_> {
     }
 
     fn add_residual(&self, cpu: Cpu, y: &mut [u8], to: &Requantize<'_>) {
-        if let Some(residual) = &to.residual {
-            add_residual(cpu, y, to.zero, to.bounds[0] < 0, residual);
+        if let Some(other) = &to.residual {
+            residual::add(cpu, y, other.data, to.zero, to.bounds[0] < 0, other);
         }
     }
 
@@ -210,22 +211,6 @@ tiers! {
         match x.image.signed {
             true => x.plain::<true>(rows, y, to),
             false => x.plain::<false>(rows, y, to),
-        }
-    }
-
-    /// Adds another tensor to bytes with the zero point `zero`, in place.
-    fn add_residual(y: &mut [u8], zero: i32, signed: bool, residual: &Residual<'_>) {
-        let [scale, other_scale, sum_scale] = residual.scales;
-        let [other_zero, sum_zero] = residual.zeros;
-        // The value of a byte of either type: flipped, less what that has added.
-        let flip = |signed| if signed { 0x80u8 } else { 0 };
-        let (flip, other_flip) = (flip(signed), flip(residual.signed));
-        let (zero, other_zero) = (zero + i32::from(flip), other_zero + i32::from(other_flip));
-        for (y, &other) in y.iter_mut().zip(residual.data) {
-            let q = i32::from(*y ^ flip) - zero;
-            let other = i32::from(other ^ other_flip) - other_zero;
-            let sum = q as f32 * scale + other as f32 * other_scale;
-            *y = quantized(sum / sum_scale, sum_zero, residual.bounds) as u8;
         }
     }
 }

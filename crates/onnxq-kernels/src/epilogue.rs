@@ -139,25 +139,21 @@ pub(crate) fn finish(
         Output::Sums(y) => to_sums(cpu, sums, rows, row_sums, columns, &offset, &zero, y),
         Output::Bytes(y, to) => {
             scales[..columns.count].copy_from_slice(&to.scale[range]);
-            match &to.residual {
-                None if columns.count == COLUMNS && !zeros => {
-                    to_bytes_whole(
-                        cpu,
-                        sums,
-                        rows,
-                        columns.first,
-                        &offset,
-                        &scales,
-                        to.zero,
-                        to.bounds,
-                        y,
-                    );
-                }
-                None => to_bytes(
-                    cpu, sums, rows, row_sums, columns, &offset, &zero, &scales, to, y,
+            // The residual is added when all columns of a row are there.
+            match columns.count == COLUMNS && !zeros {
+                true => to_bytes_whole(
+                    cpu,
+                    sums,
+                    rows,
+                    columns.first,
+                    &offset,
+                    &scales,
+                    to.zero,
+                    to.bounds,
+                    y,
                 ),
-                Some(residual) => to_residual(
-                    cpu, sums, rows, row_sums, columns, &offset, &zero, &scales, to, residual, y,
+                false => to_bytes(
+                    cpu, sums, rows, row_sums, columns, &offset, &zero, &scales, to, y,
                 ),
             }
         }
@@ -286,32 +282,6 @@ tiers! {
             for (j, y) in y.iter_mut().enumerate() {
                 let sum = corrected(sums[j], offset[j], row_sum, zero[j]);
                 *y = quantized(sum as f32 * scales[j], to.zero, to.bounds) as u8;
-            }
-        }
-    }
-
-    fn to_residual(
-        sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
-        offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], scales: &[f32; COLUMNS],
-        to: &Requantize<'_>, residual: &Residual<'_>, y: &mut [u8],
-    ) {
-        let [scale, other_scale, sum_scale] = residual.scales;
-        let [other_zero, sum_zero] = residual.zeros;
-        for ((sums, &row), &row_sum) in sums.chunks_exact(COLUMNS).zip(rows).zip(row_sums) {
-            if row == usize::MAX {
-                continue;
-            }
-            let other = &residual.data[row + columns.first..][..columns.count];
-            let y = &mut y[row + columns.first..][..columns.count];
-            for (j, (y, &other)) in y.iter_mut().zip(other).enumerate() {
-                let sum = corrected(sums[j], offset[j], row_sum, zero[j]);
-                let q = quantized(sum as f32 * scales[j], to.zero, to.bounds);
-                let other = match residual.signed {
-                    true => i32::from(other as i8),
-                    false => i32::from(other),
-                };
-                let sum = (q - to.zero) as f32 * scale + (other - other_zero) as f32 * other_scale;
-                *y = quantized(sum / sum_scale, sum_zero, residual.bounds) as u8;
             }
         }
     }

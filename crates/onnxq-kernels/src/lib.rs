@@ -36,6 +36,7 @@ mod product;
 mod recurrent;
 #[cfg(target_arch = "x86_64")]
 mod requantize;
+mod residual;
 mod resize;
 mod rows;
 mod tiers;

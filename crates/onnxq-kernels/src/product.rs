@@ -15,6 +15,7 @@ use crate::{
     epilogue::{Epilogue, Finish, Output},
     memory::integers,
     pack::{COLUMNS, Packed, STEP, packed_len},
+    residual,
     tile::{Block, GROUPS, ROWS, Tile, tile},
 };
 #[cfg(target_arch = "x86_64")]
@@ -175,6 +176,14 @@ impl Product<'_> {
             );
             let last = (g.runs - 1) * self.strides[0] + (g.run_len - 1) * self.strides[1];
             assert!(len >= last + columns, "rows of the result");
+            if let Output::Bytes(_, to) = output
+                && let Some(residual) = &to.residual
+            {
+                assert!(
+                    residual.data.len() >= last + columns,
+                    "rows of the residual"
+                );
+            }
         }
     }
 
@@ -201,7 +210,7 @@ impl Product<'_> {
         let _ = start;
         #[cfg(target_arch = "x86_64")]
         #[expect(unsafe_code, reason = "instructions that the tier promises")]
-        let quick = match cpu.isa() {
+        let mut quick = match cpu.isa() {
             // SAFETY: the processor has the tier.
             Isa::Avx512Vnni | Isa::Amx => unsafe {
                 Quick::new(&self.epilogue, output, &mut start[..blocks * COLUMNS])
@@ -266,6 +275,10 @@ impl Product<'_> {
                     block.inner_segments = 1;
                     block.segment_strides = [right.steps() * STEP, 0];
                 }
+                #[cfg(target_arch = "x86_64")]
+                if let Some(quick) = &mut quick {
+                    quick.renew(output);
+                }
                 let mut finish = Finish {
                     cpu,
                     rows: &rows[..(count - 1) * ROWS + last_rows.next_multiple_of(4)],
@@ -288,6 +301,14 @@ impl Product<'_> {
                     unsafe {
                         tile.run(left.signed, &block, panel.clone(), &mut finish);
                     }
+                }
+                if let Output::Bytes(y, to) = output {
+                    let columns = panel.start * COLUMNS..right.columns.min(panel.end * COLUMNS);
+                    let begin = |&row: &usize| match row {
+                        usize::MAX => row,
+                        row => row + columns.start,
+                    };
+                    residual::add_rows(cpu, rows.iter().map(begin), columns.len(), to, y);
                 }
             }
         }

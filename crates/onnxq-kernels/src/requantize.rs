@@ -113,7 +113,7 @@ pub(crate) struct Quick<'a> {
 
 impl<'a> Quick<'a> {
     /// `start` is memory for the offsets, aligned and of whole blocks. Nothing where the output is
-    /// another, or where zero points of the weights or a residual take part.
+    /// another, or where zero points of the weights take part. A residual is left to the caller.
     #[target_feature(enable = "avx512f,avx512bw")]
     pub(crate) fn new<'o: 'a>(
         epilogue: &Epilogue<'_>,
@@ -121,7 +121,7 @@ impl<'a> Quick<'a> {
         start: &'a mut [i32],
     ) -> Option<Quick<'a>> {
         match output {
-            Output::Bytes(y, to) if to.residual.is_none() && epilogue.zero.is_empty() => {
+            Output::Bytes(y, to) if epilogue.zero.is_empty() => {
                 let bytes = Bytes::new(to)?;
                 let (offset, rest) = start.split_at_mut(epilogue.offset.len());
                 offset.copy_from_slice(epilogue.offset);
@@ -138,6 +138,13 @@ impl<'a> Quick<'a> {
                 })
             }
             _ => None,
+        }
+    }
+
+    /// The same for an output that others have written to since.
+    pub(crate) fn renew(&mut self, output: &mut Output<'_>) {
+        if let Output::Bytes(y, _) = output {
+            (self.y, self.to) = (y.as_mut_ptr(), y.as_mut_ptr());
         }
     }
 
