@@ -120,23 +120,18 @@ pub fn pack<'a>(weights: &Weights<'_>, to: &'a mut [u8], sums: &mut [i32]) -> Pa
     assert_eq!(sums.len(), columns, "a sum for each column");
     to.fill(0);
     sums.fill(0);
-    let flip = if weights.signed { 0 } else { 0x80 };
-    let [column_stride, segment_stride, outer_stride, inner_stride] = weights.strides;
     let block_bytes = segments * depth.div_ceil(STEP) * STEP_BYTES;
-    let segment_bytes = depth.div_ceil(STEP) * STEP_BYTES;
-    for (column, sum) in sums.iter_mut().enumerate() {
-        let block = &mut to[column / COLUMNS * block_bytes..][..block_bytes];
-        for segment in 0..segments {
-            let from = &weights.data[column * column_stride + segment * segment_stride..];
-            let to = &mut block[segment * segment_bytes..][..segment_bytes];
-            for outer in 0..weights.depth[0] {
-                for inner in 0..weights.depth[1] {
-                    let k = outer * weights.depth[1] + inner;
-                    let w = from[outer * outer_stride + inner * inner_stride] ^ flip;
-                    to[k / 4 * STEP + column % COLUMNS * 4 + k % 4] = w;
-                    *sum += i32::from(w as i8);
-                }
-            }
+    let blocks = to.chunks_exact_mut(block_bytes.max(1));
+    for (i, (to, sums)) in blocks.zip(sums.chunks_mut(COLUMNS)).enumerate() {
+        let block = Block {
+            first: i * COLUMNS,
+            to,
+        };
+        // Contiguous columns and contiguous rows are packed by words and by lines: that happens in runs too.
+        match weights.strides {
+            [_, _, _, 1] if weights.depth[0] == 1 => block.columns(weights, sums),
+            [1, ..] if weights.depth[0] == 1 => block.rows(weights, sums),
+            _ => block.any(weights, sums),
         }
     }
     Packed {
@@ -144,5 +139,102 @@ pub fn pack<'a>(weights: &Weights<'_>, to: &'a mut [u8], sums: &mut [i32]) -> Pa
         columns,
         segments,
         depth,
+    }
+}
+
+/// Columns from `first` on, and where they go.
+struct Block<'a> {
+    first: usize,
+    to: &'a mut [u8],
+}
+
+/// What unsigned weights are changed by.
+fn flip(weights: &Weights<'_>) -> u8 {
+    if weights.signed { 0 } else { 0x80 }
+}
+
+impl Block<'_> {
+    /// Each segment of this block, with its number.
+    fn segments(&mut self, count: usize) -> impl Iterator<Item = (usize, &mut [u8])> {
+        let bytes = self.to.len() / count.max(1);
+        self.to.chunks_exact_mut(bytes.max(1)).enumerate()
+    }
+
+    /// Weights at any strides.
+    fn any(mut self, weights: &Weights<'_>, sums: &mut [i32]) {
+        let (first, flip) = (self.first, flip(weights));
+        let [column_stride, segment_stride, outer_stride, inner_stride] = weights.strides;
+        for (segment, to) in self.segments(weights.segments) {
+            for (column, sum) in sums.iter_mut().enumerate() {
+                let from =
+                    &weights.data[(first + column) * column_stride + segment * segment_stride..];
+                for outer in 0..weights.depth[0] {
+                    for inner in 0..weights.depth[1] {
+                        let k = outer * weights.depth[1] + inner;
+                        let w = from[outer * outer_stride + inner * inner_stride] ^ flip;
+                        to[k / 4 * STEP + column * 4 + k % 4] = w;
+                        *sum += i32::from(w as i8);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Columns that are contiguous.
+    fn columns(mut self, weights: &Weights<'_>, sums: &mut [i32]) {
+        let (first, flip, depth) = (self.first, flip(weights), weights.depth[1]);
+        let [column_stride, segment_stride, ..] = weights.strides;
+        for (segment, to) in self.segments(weights.segments) {
+            for (column, sum) in sums.iter_mut().enumerate() {
+                let at = (first + column) * column_stride + segment * segment_stride;
+                let from = &weights.data[at..][..depth];
+                let (words, rest) = from.as_chunks::<4>();
+                let mut lines = to.chunks_exact_mut(STEP);
+                for (word, line) in words.iter().zip(&mut lines) {
+                    line[column * 4..][..4].copy_from_slice(&word.map(|w| w ^ flip));
+                }
+                if let Some(line) = lines.next() {
+                    for (to, w) in line[column * 4..].iter_mut().zip(rest) {
+                        *to = w ^ flip;
+                    }
+                }
+                *sum += from
+                    .iter()
+                    .map(|w| i32::from((w ^ flip) as i8))
+                    .sum::<i32>();
+            }
+        }
+    }
+
+    /// Rows that are contiguous.
+    fn rows(mut self, weights: &Weights<'_>, sums: &mut [i32]) {
+        let (first, flip, depth) = (self.first, flip(weights), weights.depth[1]);
+        let [_, segment_stride, _, row_stride] = weights.strides;
+        for (segment, to) in self.segments(weights.segments) {
+            let mut totals = [0; COLUMNS];
+            let lines = to.chunks_exact_mut(STEP).take(depth.div_ceil(4));
+            for (k, line) in (0..depth).step_by(4).zip(lines) {
+                let mut rows = [[0; COLUMNS]; 4];
+                for (i, row) in rows.iter_mut().enumerate().take(depth - k) {
+                    let at = segment * segment_stride + (k + i) * row_stride + first;
+                    match weights.data[at..].first_chunk() {
+                        Some(whole) if sums.len() == COLUMNS => *row = *whole,
+                        _ => row[..sums.len()].copy_from_slice(&weights.data[at..][..sums.len()]),
+                    }
+                    for w in &mut row[..sums.len()] {
+                        *w ^= flip;
+                    }
+                }
+                for column in 0..COLUMNS {
+                    for (i, row) in rows.iter().enumerate() {
+                        line[column * 4 + i] = row[column];
+                        totals[column] += i32::from(row[column] as i8);
+                    }
+                }
+            }
+            for (sum, total) in sums.iter_mut().zip(totals) {
+                *sum += total;
+            }
+        }
     }
 }

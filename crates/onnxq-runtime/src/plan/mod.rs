@@ -31,7 +31,7 @@ pub use self::data::View;
 pub(crate) use self::{
     buffers::Pool,
     data::{Data, Floats},
-    kernels::stencil::Window2,
+    kernels::{binary, gemm, stencil::Window2},
     steps::{Epilogue, Kernel, Known, NodeContext, conv::Window, kernel},
 };
 use crate::{RunError, executor::check_inputs};

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::{
     Input, Output, Place, Program, ProgramError, ProgramOptions, Step, aligned,
     arena::{self, Life},
+    dead,
     steps::{self, Kernel},
     threads::Threads,
 };
@@ -49,8 +50,19 @@ impl Home {
         Some([n, c, space.iter().product()])
     }
 
+    /// The dimensions in the order in which the elements lie in memory.
+    pub(super) fn in_memory(&self) -> Dims {
+        match (self.layout, &self.dims[..]) {
+            (Layout::ChannelsLast, &[n, c, ref space @ ..]) => std::iter::once(n)
+                .chain(space.iter().copied())
+                .chain([c])
+                .collect(),
+            _ => self.dims.clone(),
+        }
+    }
+
     /// Whether both layouts are one.
-    fn is_both(&self) -> bool {
+    pub(super) fn is_both(&self) -> bool {
         self.image()
             .is_none_or(|[_, c, space]| c == 1 || space == 1)
     }
@@ -71,7 +83,6 @@ pub(super) struct Lowering<'m> {
     buffers: Vec<usize>,
     steps: Vec<Step>,
     constants: Vec<Tensor>,
-    scratch: usize,
 }
 
 /// The program for `model`.
@@ -87,7 +98,6 @@ pub(super) fn lower(model: Arc<Model>, options: ProgramOptions) -> Result<Progra
         buffers: Vec::new(),
         steps: Vec::new(),
         constants: Vec::new(),
-        scratch: 0,
     };
     let mut inputs = Vec::new();
     for (i, &n) in graph.inputs().iter().enumerate() {
@@ -295,7 +305,6 @@ impl<'m> Lowering<'m> {
         operands: &[Place],
         results: &[Place],
     ) {
-        self.scratch = self.scratch.max(kernel.scratch(self.options.threads));
         let results = results.iter().filter_map(|place| match *place {
             Place::Buffer(b) => Some(b),
             _ => None,
@@ -451,7 +460,13 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
-    fn finish(self, inputs: Vec<Input>, outputs: Vec<Output>) -> Result<Program, ProgramError> {
+    fn finish(mut self, inputs: Vec<Input>, outputs: Vec<Output>) -> Result<Program, ProgramError> {
+        dead::remove(&mut self.steps, &outputs, self.buffers.len());
+        let scratch = self
+            .steps
+            .iter()
+            .map(|step| step.kernel.scratch(self.options.threads))
+            .max();
         let steps = self.steps.len();
         let mut lives: Vec<Life> = self
             .buffers
@@ -516,7 +531,7 @@ impl<'m> Lowering<'m> {
             constants: constants.collect(),
             buffers: buffers.collect(),
             arena,
-            scratch: self.scratch,
+            scratch: scratch.unwrap_or(0),
             inputs,
             outputs,
             options: self.options,

@@ -10,6 +10,7 @@
 
 mod arena;
 mod call;
+mod dead;
 mod lower;
 mod steps;
 mod threads;

@@ -43,6 +43,28 @@ impl Threads {
         self.count.min(usize::try_from(worth).unwrap_or(self.count))
     }
 
+    /// Runs `f` with parts of `y`, each but the last a multiple of `unit` elements long, and with where
+    /// they begin; at the same time if that is worth it for so many elements.
+    pub(super) fn spread<T: Send>(
+        &self,
+        y: &mut [T],
+        unit: usize,
+        f: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let count = self.parts(elementwise(y.len()));
+        if count <= 1 {
+            return f(0, y);
+        }
+        let mut parts = Vec::new();
+        let (mut rest, mut at) = (y, 0);
+        for range in cut(rest.len(), count, unit.max(1)) {
+            let (part, tail) = rest.split_at_mut(range.len());
+            parts.push((at, part));
+            (rest, at) = (tail, range.end);
+        }
+        self.run(parts, |(at, part)| f(at, part));
+    }
+
     /// Runs the parts, at the same time in a pool that has been [entered](Threads::enter).
     pub(super) fn run<P: Send>(&self, parts: Vec<P>, f: impl Fn(P) + Sync) {
         if parts.len() <= 1 || rayon::current_thread_index().is_none() || self.pool.is_none() {
@@ -59,6 +81,11 @@ impl Threads {
             first.into_iter().for_each(f);
         });
     }
+}
+
+/// About how long a function of so many elements takes.
+pub(super) fn elementwise(len: usize) -> u64 {
+    len as u64 / 2
 }
 
 /// `0..len` in at most `parts` ranges of about one length, each but the last a multiple of `unit`.

@@ -1,14 +1,15 @@
 //! Functions of codes, and to and from codes.
 
-use onnxq_ir::{NodeId, Op};
-use onnxq_kernels::Cpu;
+use onnxq_ir::{NodeId, Op, ValueId};
+use onnxq_kernels::{AxisScales, Cpu, Planes, Quantize, Quantized};
 use onnxq_ops::EvalError;
 use onnxq_tensor::DType;
 
 use super::Kernel;
 use crate::program::{
-    call::Call,
+    call::{Call, elements},
     lower::{Home, Layout, Lowering},
+    threads::{cut, elementwise},
 };
 
 /// What codes stand for: `(code - zero) · scale`.
@@ -16,6 +17,34 @@ use crate::program::{
 pub(super) struct Quantization {
     pub(super) scale: f32,
     pub(super) zero: i32,
+}
+
+impl Quantization {
+    /// Of operands `at` and `at + 1`, one number each.
+    pub(super) fn of(lowering: &Lowering<'_>, n: NodeId, at: usize) -> Option<Quantization> {
+        Some(Quantization {
+            scale: lowering.scalar(n, at)?,
+            zero: lowering.zero_point(n, at + 1)?,
+        })
+    }
+
+    /// How floats become codes of a type of bytes.
+    pub(super) fn to(self, dtype: DType) -> Option<Quantize> {
+        Some(Quantize {
+            scale: self.scale,
+            zero: self.zero,
+            bounds: byte_bounds(dtype)?,
+        })
+    }
+
+    /// How codes of a type of bytes become floats.
+    pub(super) fn from(self, dtype: DType) -> Option<Quantized> {
+        Some(Quantized {
+            scale: self.scale,
+            zero: self.zero,
+            signed: byte_bounds(dtype)?[0] < 0,
+        })
+    }
 }
 
 /// The least and the greatest code of a type of bytes.
@@ -43,9 +72,27 @@ pub(super) fn rounded(x: f32, zero: i32, [low, high]: [i32; 2]) -> i32 {
     x.min(greatest) as i32 + zero
 }
 
-struct Quantize {
-    to: Quantization,
-    bounds: [i32; 2],
+/// What a QuantizeLinear with one scale, of floats to bytes, does.
+pub(super) fn quantization_of(lowering: &Lowering<'_>, n: NodeId, op: &Op) -> Option<Quantize> {
+    let plain =
+        op.is("QuantizeLinear") && op.int("block_size", 0) == 0 && op.attr("precision").is_none();
+    let (from, _) = lowering.type_of(lowering.graph.operand(n, 0)?)?;
+    (plain && from == DType::F32).then_some(())?;
+    let (dtype, _) = lowering.type_of(lowering.graph.result(n, 0))?;
+    Quantization::of(lowering, n, 1)?.to(dtype)
+}
+
+/// What the codes stand for that a DequantizeLinear with one scale takes from bytes to floats.
+pub(super) fn dequantization_of(lowering: &Lowering<'_>, n: NodeId, op: &Op) -> Option<Quantized> {
+    let plain = op.is("DequantizeLinear") && op.int("block_size", 0) == 0;
+    let (to, _) = lowering.type_of(lowering.graph.result(n, 0))?;
+    (plain && to == DType::F32).then_some(())?;
+    let (dtype, _) = lowering.type_of(lowering.graph.operand(n, 0)?)?;
+    Quantization::of(lowering, n, 1)?.from(dtype)
+}
+
+struct QuantizeStep {
+    to: Quantize,
     /// Images, channels and positions of an operand whose result has the channels last.
     image: Option<[usize; 3]>,
     len: usize,
@@ -53,35 +100,43 @@ struct Quantize {
 
 /// QuantizeLinear of floats to bytes by one scale; of an image, with its channels last.
 pub(super) fn quantize(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option<()> {
-    let to = Quantization {
-        scale: lowering.scalar(n, 1)?,
-        zero: lowering.zero_point(n, 2)?,
-    };
-    let (dtype, _) = lowering.type_of(lowering.graph.result(n, 0))?;
-    let bounds = byte_bounds(dtype)?;
-    if op.int("block_size", 0) != 0 || op.attr("precision").is_some() {
-        return None;
-    }
-    let x = lowering.graph.operand(n, 0)?;
-    let home = lowering.home(x)?.clone();
-    (home.dtype == DType::F32).then_some(())?;
-    // What takes an image of codes wants its channels last.
-    let turn = home.layout == Layout::Plain && home.dims.len() == 4;
+    let to = quantization_of(lowering, n, op)?;
+    let graph = lowering.graph;
+    let home = lowering.home(graph.operand(n, 0)?)?.clone();
+    let turn = home.layout == Layout::Plain
+        && home.dims.len() == 4
+        && wants_channels_last(lowering, graph.result(n, 0));
     let image = home.image().filter(|_| turn);
     let layout = match turn {
         true => Layout::ChannelsLast,
         false => home.layout,
     };
-    let kernel = Quantize {
+    let kernel = QuantizeStep {
         to,
-        bounds,
         image,
         len: home.len(),
     };
     lowering.push_node(n, Box::new(kernel), &[home.place], layout)
 }
 
-impl Kernel for Quantize {
+/// Whether what takes these codes wants their channels last, as all do that work on images.
+fn wants_channels_last(lowering: &Lowering<'_>, v: ValueId) -> bool {
+    let graph = lowering.graph;
+    let plain = [
+        "MatMul",
+        "Transpose",
+        "Reshape",
+        "Flatten",
+        "Gather",
+        "Softmax",
+        "DequantizeLinear",
+    ];
+    let uses = graph.uses(v);
+    let mut operators = uses.iter().filter_map(|u| graph.op(u.node));
+    operators.any(|op| !plain.iter().any(|name| op.op_type.ends_with(name)))
+}
+
+impl Kernel for QuantizeStep {
     fn name(&self, _: Cpu) -> String {
         match self.image {
             Some(_) => "quantize to channels last".to_owned(),
@@ -91,63 +146,140 @@ impl Kernel for Quantize {
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
         let (x, y) = (call.floats(0), call.result(0));
-        let Quantization { scale, zero } = self.to;
-        let code = |x: f32| rounded(x / scale, zero, self.bounds) as u8;
-        match self.image {
-            None => {
-                for (y, &x) in y.iter_mut().zip(&x[..self.len]) {
-                    *y = code(x);
-                }
-            }
-            Some([images, channels, space]) => {
-                for i in 0..images * channels {
-                    let (image, channel) = (i / channels, i % channels);
-                    let x = &x[i * space..][..space];
-                    let y = &mut y[image * channels * space + channel..];
-                    for (at, &x) in x.iter().enumerate() {
-                        y[at * channels] = code(x);
-                    }
-                }
+        let (cpu, to) = (call.cpu, self.to);
+        let Some([images, channels, space]) = self.image else {
+            call.threads.spread(&mut y[..self.len], 64, |at, y| {
+                to.run(cpu, &x[at..][..y.len()], y);
+            });
+            return Ok(());
+        };
+        let planes = Planes {
+            channels,
+            pixels: space,
+            padded: channels,
+            fill: 0,
+        };
+        let size = channels * space;
+        let mut parts = Vec::new();
+        let mut rest = &mut y[..self.len];
+        for i in 0..images {
+            for range in cut(space, call.threads.parts(elementwise(size)), 64) {
+                let (part, tail) = rest.split_at_mut(range.len() * channels);
+                rest = tail;
+                parts.push((i, range, part));
             }
         }
+        call.threads.run(parts, |(i, range, y)| {
+            planes.quantize(cpu, &x[i * size..][..size], to, range, y);
+        });
         Ok(())
     }
 }
 
-struct Dequantize {
-    from: Quantization,
-    signed: bool,
-    len: usize,
+enum Dequantize {
+    Bytes(Quantized),
+    /// Integers of 32 bits.
+    Integers(Quantization),
+    /// Bytes with a scale for each index of an axis.
+    Axis {
+        scales: Vec<f32>,
+        zeros: Vec<i32>,
+        inner: usize,
+        signed: bool,
+    },
 }
 
-/// DequantizeLinear of bytes by one scale.
+/// DequantizeLinear of bytes or sums.
 pub(super) fn dequantize(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option<()> {
-    let from = Quantization {
-        scale: lowering.scalar(n, 1)?,
-        zero: lowering.zero_point(n, 2)?,
-    };
-    let home = lowering.operand(n, 0)?.clone();
-    byte_bounds(home.dtype)?;
-    if op.int("block_size", 0) != 0 {
-        return None;
+    let graph = lowering.graph;
+    let home = lowering.home(graph.operand(n, 0)?)?.clone();
+    let (to, _) = lowering.type_of(graph.result(n, 0))?;
+    (to == DType::F32 && op.int("block_size", 0) == 0).then_some(())?;
+    if let Some(from) = dequantization_of(lowering, n, op) {
+        let kernel = (Dequantize::Bytes(from), home.len());
+        return lowering.push_node(n, Box::new(kernel), &[home.place], home.layout);
     }
-    let kernel = Dequantize {
-        from,
-        signed: home.dtype == DType::I8,
-        len: home.len(),
+    if home.dtype == DType::I32 {
+        let from = Quantization::of(lowering, n, 1)?;
+        let kernel = (Dequantize::Integers(from), home.len());
+        return lowering.push_node(n, Box::new(kernel), &[home.place], home.layout);
+    }
+    let signed = byte_bounds(home.dtype)?[0] < 0;
+    let scales = lowering
+        .constant_operand(n, 1)?
+        .as_slice::<f32>()
+        .ok()?
+        .into_owned();
+    let zeros = match graph.operand(n, 2) {
+        None => Vec::new(),
+        Some(_) => {
+            let zeros = lowering.constant_operand(n, 2)?.to_i64s().ok()?;
+            let zeros: Result<Vec<i32>, _> = zeros.into_iter().map(i32::try_from).collect();
+            zeros.ok()?
+        }
     };
-    lowering.push_node(n, Box::new(kernel), &[home.place], home.layout)
+    let rank = home.dims.len();
+    let axis = op.int("axis", 1);
+    let axis = if axis < 0 {
+        axis.checked_add(rank as i64)?
+    } else {
+        axis
+    };
+    let axis = usize::try_from(axis).ok().filter(|&a| a < rank)?;
+    let fits = scales.len() == home.dims[axis] && (zeros.is_empty() || zeros.len() == scales.len());
+    (fits && !scales.is_empty()).then_some(())?;
+    let home = lowering.plain(graph.operand(n, 0)?)?;
+    let inner = home.dims[axis + 1..].iter().product();
+    let kernel = Dequantize::Axis {
+        scales,
+        zeros,
+        inner,
+        signed,
+    };
+    lowering.push_node(
+        n,
+        Box::new((kernel, home.len())),
+        &[home.place],
+        Layout::Plain,
+    )
 }
 
-impl Kernel for Dequantize {
+/// With the number of elements.
+impl Kernel for (Dequantize, usize) {
     fn name(&self, _: Cpu) -> String {
         "dequantize".to_owned()
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
-        let (x, y) = (call.bytes(0), call.result_floats(0));
-        for (y, &x) in y.iter_mut().zip(&x[..self.len]) {
-            *y = (code(x, self.signed) - self.from.zero) as f32 * self.from.scale;
+        let (x, y, cpu) = (call.bytes(0), call.result_floats(0), call.cpu);
+        let (kernel, len) = self;
+        let y = &mut y[..*len];
+        match kernel {
+            Dequantize::Bytes(from) => call.threads.spread(y, 64, |at, y| {
+                from.dequantize(cpu, &x[at..][..y.len()], y);
+            }),
+            Dequantize::Integers(from) => {
+                let x: &[i32] = elements(x);
+                call.threads.spread(y, 64, |at, y| {
+                    let x = &x[at..][..y.len()];
+                    onnxq_kernels::dequantize_integers(cpu, x, from.scale, from.zero, y);
+                });
+            }
+            Dequantize::Axis {
+                scales,
+                zeros,
+                inner,
+                signed,
+            } => {
+                let by = AxisScales {
+                    scales,
+                    zeros,
+                    inner: *inner,
+                };
+                call.threads.spread(y, scales.len() * inner, |at, y| {
+                    by.dequantize(cpu, &x[at..][..y.len()], *signed, y);
+                });
+            }
         }
         Ok(())
     }
@@ -179,81 +311,43 @@ pub(super) fn dynamic_quantize(lowering: &mut Lowering<'_>, n: NodeId, _: &Op) -
     Some(())
 }
 
+/// Scale and zero point that a DynamicQuantizeLinear finds for a range.
+fn dynamic_parameters([low, high]: [f32; 2]) -> (f32, u8) {
+    let (low, high) = (low.min(0.0), high.max(0.0));
+    if low == high {
+        return (1.0, 0);
+    }
+    let scale = (high - low) / 255.0;
+    let zero = (0.0 - low / scale).round_ties_even().clamp(0.0, 255.0);
+    // NaN becomes 0.
+    (scale, zero as u8)
+}
+
 impl Kernel for DynamicQuantize {
     fn name(&self, _: Cpu) -> String {
         "dynamic quantize".to_owned()
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
-        let x = &call.floats(0)[..self.len];
-        let (low, high) = x.iter().fold((0.0f32, 0.0f32), |(low, high), &x| {
-            (low.min(x), high.max(x))
+        let (x, cpu) = (&call.floats(0)[..self.len], call.cpu);
+        let mut ranges =
+            vec![[f32::INFINITY, f32::NEG_INFINITY]; call.threads.parts(elementwise(self.len))];
+        let cuts = cut(x.len(), ranges.len(), 64);
+        let parts = ranges.iter_mut().zip(cuts).collect();
+        call.threads.run(parts, |(range, part)| {
+            *range = onnxq_kernels::range(cpu, &x[part]);
         });
-        let scale = (high - low) / 255.0;
-        let scale = if scale == 0.0 { 1.0 } else { scale };
-        let zero = (0.0 - low / scale).clamp(0.0, 255.0).round_ties_even();
-        let y = call.result(0);
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = rounded(x / scale, zero as i32, [0, 255]) as u8;
-        }
+        let joined = ranges
+            .into_iter()
+            .fold([0f32; 2], |[low, high], [l, h]| [low.min(l), high.max(h)]);
+        let (scale, zero) = dynamic_parameters(joined);
+        let to = Quantize::new(scale, i32::from(zero), false);
+        let y = &mut call.result(0)[..self.len];
+        call.threads.spread(y, 64, |at, y| {
+            to.run(cpu, &x[at..][..y.len()], y);
+        });
         call.result_floats(1)[0] = scale;
-        call.result(2)[0] = zero as u8;
-        Ok(())
-    }
-}
-
-/// QLinearAdd of two tensors of the same dimensions.
-struct Add {
-    a: (Quantization, bool),
-    b: (Quantization, bool),
-    sum: Quantization,
-    bounds: [i32; 2],
-    len: usize,
-}
-
-/// QLinearAdd of two tensors of the same dimensions.
-pub(super) fn add(lowering: &mut Lowering<'_>, n: NodeId, _: &Op) -> Option<()> {
-    let graph = lowering.graph;
-    let quantization = |lowering: &Lowering<'_>, at: usize| {
-        Some(Quantization {
-            scale: lowering.scalar(n, at)?,
-            zero: lowering.zero_point(n, at + 1)?,
-        })
-    };
-    let [a_of, b_of, sum] = [1, 4, 6].map(|at| quantization(lowering, at));
-    let (a_of, b_of, sum) = (a_of?, b_of?, sum?);
-    let a = lowering.operand(n, 0)?.clone();
-    let b = graph.operand(n, 3)?;
-    let (y_dtype, y_dims) = lowering.type_of(graph.result(n, 0))?;
-    let bounds = byte_bounds(y_dtype)?;
-    let b_home = lowering.home(b)?;
-    byte_bounds(a.dtype)?;
-    byte_bounds(b_home.dtype)?;
-    (a.dims == y_dims && b_home.dims == y_dims).then_some(())?;
-    let b = lowering.laid(b, a.layout)?;
-    let kernel = Add {
-        a: (a_of, a.dtype == DType::I8),
-        b: (b_of, b.dtype == DType::I8),
-        sum,
-        bounds,
-        len: a.len(),
-    };
-    lowering.push_node(n, Box::new(kernel), &[a.place, b.place], a.layout)
-}
-
-impl Kernel for Add {
-    fn name(&self, _: Cpu) -> String {
-        "add codes".to_owned()
-    }
-
-    fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
-        let (a, b, y) = (call.bytes(0), call.bytes(1), call.result(0));
-        let value =
-            |x: u8, (q, signed): (Quantization, bool)| (code(x, signed) - q.zero) as f32 * q.scale;
-        for ((y, &a), &b) in y[..self.len].iter_mut().zip(a).zip(b) {
-            let sum = value(a, self.a) + value(b, self.b);
-            *y = rounded(sum / self.sum.scale, self.sum.zero, self.bounds) as u8;
-        }
+        call.result(2)[0] = zero;
         Ok(())
     }
 }

@@ -228,8 +228,10 @@ struct Dynamic {
     weight_zero: Vec<i32>,
     /// Whether operand 2 is the zero point of the left operand.
     has_zero: bool,
-    /// Whether the scale has an element for each column.
-    by_column: bool,
+    /// Elements of the scale: one, or one for each column.
+    scales: usize,
+    /// What it is multiplied by: nothing, one number, or one for each column.
+    weight_scale: Vec<f32>,
     bias: Vec<f32>,
     activation: Activation,
 }
@@ -248,12 +250,14 @@ pub(super) fn dynamic(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option
     let weight_zero = packed_zeros(lowering.constant_operand(product, 3), w_signed, columns)?;
     let x = lowering.plain(graph.operand(product, 0)?)?;
     let rank = x.dims.len() as i64;
-    let scale = lowering.operand(n, 1)?.clone();
+    let scale = graph.operand(n, 1)?;
     let axis = op.int("axis", 1);
-    let by_column = match scale.len() {
-        1 => false,
-        len => (len == columns && (axis == -1 || axis == rank - 1)).then_some(true)?,
-    };
+    let whole = |len: usize| len == 1 || (len == columns && (axis == -1 || axis == rank - 1));
+    whole(lowering.home(scale)?.len()).then_some(())?;
+    // The product of the scale of the left side and that of the weights is part of this step.
+    let (scale, weight_scale) = factors(lowering, scale).unwrap_or((scale, vec![]));
+    let scale = lowering.home(scale)?;
+    let scales = scale.len();
     let mut places = vec![x.place, scale.place];
     let has_zero = match graph.operand(product, 2) {
         None => false,
@@ -295,12 +299,32 @@ pub(super) fn dynamic(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option
         signed: x.dtype == DType::I8,
         weight_zero,
         has_zero,
-        by_column,
+        scales,
+        weight_scale,
         bias: bias.map(|(_, bias)| bias).unwrap_or_default(),
         activation,
     };
     w.release();
     lowering.push_result(product, last, Box::new(kernel), &places, Layout::Plain)
+}
+
+/// A scale as the product of a computed one of one element and a constant.
+fn factors(lowering: &Lowering<'_>, scale: ValueId) -> Option<(ValueId, Vec<f32>)> {
+    let graph = lowering.graph;
+    graph.is(scale.node, "Mul").then_some(())?;
+    let (a, b) = (graph.operand(scale.node, 0)?, graph.operand(scale.node, 1)?);
+    let (computed, constant) = if lowering.constant(a).is_some() {
+        (b, a)
+    } else {
+        (a, b)
+    };
+    let weight = lowering
+        .constant(constant)?
+        .as_slice::<f32>()
+        .ok()?
+        .into_owned();
+    let fits = lowering.home(computed)?.len() == 1 && weight.len() == lowering.home(scale)?.len();
+    fits.then_some((computed, weight))
 }
 
 /// The Add of a constant for each column that alone uses the result of `n`.
@@ -338,10 +362,17 @@ impl Kernel for Dynamic {
         };
         let none = std::iter::repeat_n(0, columns);
         let offset = offsets(none, zero, &self.weights, &self.weight_zero);
-        let scale = match self.by_column {
-            true => call.floats(1)[..columns].to_vec(),
-            false => vec![call.floats(1)[0]; columns],
+        let mut scale = match self.scales {
+            1 => vec![call.floats(1)[0]; columns],
+            n => call.floats(1)[..n].to_vec(),
         };
+        match self.weight_scale[..] {
+            [one] => scale.iter_mut().for_each(|scale| *scale *= one),
+            _ => scale
+                .iter_mut()
+                .zip(&self.weight_scale)
+                .for_each(|(scale, w)| *scale *= w),
+        }
         let depth = self.weights.column_len();
         let task = Task {
             weights: &self.weights,

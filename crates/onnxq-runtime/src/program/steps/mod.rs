@@ -1,14 +1,24 @@
 //! Kernels of programs, by family. Each family is one file, and lines in [`FAMILIES`].
 
+mod attention;
+mod batched;
+mod broadcast;
+mod combine;
 mod conv;
 mod elementwise;
 mod float;
+mod float_math;
+mod gather;
 pub(super) mod layout;
+mod masks;
 mod matmul;
 mod movement;
 mod pool;
 mod product;
 pub(super) mod reference;
+mod rows;
+mod strided;
+mod table;
 mod view;
 
 use onnxq_ir::{NodeId, Op};
@@ -52,21 +62,37 @@ type Family = fn(&mut Lowering<'_>, NodeId, &Op) -> Option<()>;
 static FAMILIES: &[(&[&str], Family)] = &[
     (&["QLinearConv"], conv::qlinear),
     (&["QLinearMatMul"], matmul::qlinear),
+    (&["QLinearMatMul"], batched::codes),
     (&["com.microsoft.QGemm"], matmul::qgemm),
     (&["ConvInteger"], conv::dynamic::defer),
     (&["DequantizeLinear"], conv::dynamic::dequantize),
     (&["MatMulInteger"], matmul::defer),
     (&["DequantizeLinear"], matmul::dynamic),
+    (&["QuantizeLinear"], rows::quantized),
     (&["QuantizeLinear"], elementwise::quantize),
+    (&["DequantizeLinear"], table::chain),
     (&["DequantizeLinear"], elementwise::dequantize),
     (&["DynamicQuantizeLinear"], elementwise::dynamic_quantize),
-    (&["com.microsoft.QLinearAdd"], elementwise::add),
+    (&["com.microsoft.QLinearAdd"], combine::add),
+    (&["com.microsoft.QLinearMul"], combine::multiply),
+    (&["com.microsoft.QLinearLeakyRelu", "com.microsoft.QLinearSigmoid"], table::function),
     (&["MaxPool"], pool::max),
     (&["com.microsoft.QLinearAveragePool"], pool::average),
     (&["com.microsoft.QLinearGlobalAveragePool"], pool::global_average),
     (&["Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"], view::view),
     (&["Transpose"], view::transpose),
     (&["Shape"], view::shape),
+    (&["Gather"], gather::gather),
+    (&["And", "Or", "Xor"], masks::logic),
+    (&["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"], masks::compare),
+    (&["Cast"], masks::cast),
+    (&["Not"], masks::not),
+    (&["Where"], masks::choose),
+    (&["MatMul"], attention::attention),
+    (&["MatMul"], batched::floats),
+    (&["Add", "Sub", "Mul", "Div"], float_math::two),
+    (&["Softmax", "LogSoftmax"], rows::softmax),
+    (&["LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"], rows::normalize),
     (&["Concat"], movement::concat),
     (&["com.microsoft.QLinearConcat"], movement::qlinear_concat),
     (&["Slice"], movement::slice),
@@ -84,5 +110,5 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option<(
             return Some(());
         }
     }
-    float::lower(lowering, n, op)
+    float_math::one(lowering, n, op).or_else(|| float::lower(lowering, n, op))
 }
