@@ -71,23 +71,27 @@ unpack() {
 
 # Programs of another Debian run with its loader and libraries.
 wrappers() {
-    local lib=$root/usr/lib/x86_64-linux-gnu
-    local run="exec $lib/ld-linux-x86-64.so.2 --library-path $lib $root/usr/bin"
     mkdir -p "$home/bin"
-    printf '#!/bin/sh\n%s/rustc "$@"\n' "$run" >"$home/bin/rustc"
-    # What a C compiler would add to link a static program.
-    local c=$root/usr/aarch64-linux-gnu/lib gcc=$root/usr/lib/gcc-cross/aarch64-linux-gnu/14
-    cat >"$home/bin/ld" <<EOF
+    cat >"$home/bin/rustc" <<'EOF'
 #!/bin/sh
-$run/aarch64-linux-gnu-ld.bfd --sysroot=$root -static -L$c -L$gcc $c/crt1.o $c/crti.o $gcc/crtbeginT.o \
-    "\$@" --start-group -lc -lgcc -lgcc_eh --end-group $gcc/crtend.o $c/crtn.o
+usr=${0%/*}/../root/usr lib=$usr/lib/x86_64-linux-gnu
+exec "$lib/ld-linux-x86-64.so.2" --library-path "$lib" "$usr/bin/rustc" "$@"
+EOF
+    # What a C compiler would add to link a static program.
+    cat >"$home/bin/ld" <<'EOF'
+#!/bin/sh
+root=${0%/*}/../root usr=$root/usr lib=$usr/lib/x86_64-linux-gnu
+c=$usr/aarch64-linux-gnu/lib gcc=$usr/lib/gcc-cross/aarch64-linux-gnu/14
+exec "$lib/ld-linux-x86-64.so.2" --library-path "$lib" "$usr/bin/aarch64-linux-gnu-ld.bfd" "--sysroot=$root" \
+    -static "-L$c" "-L$gcc" "$c/crt1.o" "$c/crti.o" "$gcc/crtbeginT.o" "$@" \
+    --start-group -lc -lgcc -lgcc_eh --end-group "$gcc/crtend.o" "$c/crtn.o"
 EOF
     chmod +x "$home"/bin/*
 }
 
 if [ ! -e "$ready" ]; then
     [ "${1:-}" != ready ] || skip "nothing to compile for AArch64 with; tests/aarch64.sh setup fetches it"
-    [ "$(uname -m)" = x86_64 ] || skip "an x86-64 machine is needed"
+    [ "$(uname -m)" = x86_64 ] || skip "x86-64 is needed; on AArch64 'cargo test -p onnxq-kernels' does it"
     for program in apt-get apt-cache dpkg-deb; do
         command -v "$program" >/dev/null || skip "$program is needed"
     done

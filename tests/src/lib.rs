@@ -41,7 +41,7 @@ pub fn target_dir() -> PathBuf {
 }
 
 /// Says something to whoever runs the tests, also when the output of tests is captured.
-pub(crate) fn notice(message: &str) {
+pub fn notice(message: &str) {
     // Nothing can be done where standard error is closed.
     let _ = writeln!(io::stderr(), "{message}");
 }
