@@ -59,6 +59,9 @@ struct Sum {
     /// Of the bytes and of the others: what flips them, zero point, scale.
     operands: [(u8, i32, f32); 2],
     to: Quantize,
+    /// The same in steps of the result: the factors of flipped bytes, and what is added. `None` where
+    /// roundings could reach too far.
+    steps: Option<[f32; 3]>,
 }
 
 impl Sum {
@@ -66,6 +69,17 @@ impl Sum {
     fn chunk(self, y: &mut [u8; CHUNK], other: &[u8; CHUNK]) {
         let [(flip, zero, scale), (other_flip, other_zero, other_scale)] = self.operands;
         let mut sums = [0.0; CHUNK];
+        if let Some([factor, other_factor, start]) = self.steps {
+            for i in 0..CHUNK {
+                let (q, other) = (f32::from(y[i] ^ flip), f32::from(other[i] ^ other_flip));
+                sums[i] = q * factor + (other * other_factor + start);
+            }
+            let mut bytes = [0; CHUNK];
+            if self.to.approximate(1.0, &sums, &mut bytes) {
+                *y = bytes;
+                return;
+            }
+        }
         for i in 0..CHUNK {
             let q = i32::from(y[i] ^ flip) - zero;
             let other = i32::from(other[i] ^ other_flip) - other_zero;
@@ -84,7 +98,13 @@ tiers! {
         let [other_zero, sum_zero] = residual.zeros;
         let (flip, zero) = flipped(zero, signed);
         let (other_flip, other_zero) = flipped(other_zero, residual.signed);
+        // Seven roundings, each of at most half a unit of the largest number that can be.
+        let (factor, other_factor) = (scale / sum_scale, other_scale / sum_scale);
+        let start = -(zero as f32 * factor + other_zero as f32 * other_factor);
+        let largest = 255.0 * (factor.abs() + other_factor.abs()) + start.abs();
+        let steps = (largest < 900.0).then_some([factor, other_factor, start]);
         let sum = Sum {
+            steps,
             operands: [(flip, zero, scale), (other_flip, other_zero, other_scale)],
             to: Quantize {
                 scale: sum_scale,

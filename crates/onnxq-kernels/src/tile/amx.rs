@@ -9,11 +9,20 @@
 //! a[2]  tmm3   tmm2
 //! ```
 //!
+//! A fourth group (`tmm5`) is there for products of no more rows than that: their weights are read once, which is what
+//! takes the time.
+//!
 //! `tmm3` is loaded anew for each group. The four loads of a step take 32 cycles, its three products 48. Two by
 //! two would take as many loads for four products, but needs all eight registers: processors
 //! have been seen on which that falls to a fifth of the speed, while five registers keep half of it.
 
-use core::{arch::asm, ops::Range};
+use core::{
+    arch::{
+        asm,
+        x86_64::{_MM_HINT_T0, _mm_prefetch},
+    },
+    ops::Range,
+};
 
 use super::{Block, ROWS, Tile, weights_bytes};
 use crate::{
@@ -26,6 +35,7 @@ use crate::{
 pub(super) const TILE: Tile = Tile {
     isa: Isa::Amx,
     groups: 3,
+    most: 4,
     blocks: 1,
     unsigned: false,
     multiply: [multiply, multiply],
@@ -88,17 +98,22 @@ unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut
     let sweep = match (x.groups, form) {
         (1, None) => groups::<1, SIGNED, SUMS>,
         (2, None) => groups::<2, SIGNED, SUMS>,
-        (_, None) => groups::<3, SIGNED, SUMS>,
+        (3, None) => groups::<3, SIGNED, SUMS>,
+        (_, None) => groups::<4, SIGNED, SUMS>,
         (1, Some(_)) => groups::<1, SIGNED, ANY>,
         (2, Some(_)) => groups::<2, SIGNED, ANY>,
-        (_, Some(U8)) => groups::<3, SIGNED, U8>,
-        (_, Some(I8)) => groups::<3, SIGNED, I8>,
-        (_, Some(_)) => groups::<3, SIGNED, ANY>,
+        (3, Some(U8)) => groups::<3, SIGNED, U8>,
+        (3, Some(I8)) => groups::<3, SIGNED, I8>,
+        (3, Some(_)) => groups::<3, SIGNED, ANY>,
+        (_, Some(_)) => groups::<4, SIGNED, ANY>,
     };
     // SAFETY: the tile is chosen where the processor has the tier, and the caller's guarantees
     // are handed on.
     unsafe { sweep(x, panel, finish) }
 }
+
+/// How far ahead weights are fetched, in bytes: in layers of few rows they come from beyond the second-level cache.
+const AHEAD: usize = 8 << 10;
 
 /// Blocks whose sums become results together, a line of the cache in each row.
 const QUAD: usize = 4;
@@ -258,7 +273,8 @@ unsafe fn load(group: usize, (from, stride): (*const i32, usize)) {
     match group {
         0 => load!("tmm0"),
         1 => load!("tmm1"),
-        _ => load!("tmm2"),
+        2 => load!("tmm2"),
+        _ => load!("tmm5"),
     }
 }
 
@@ -288,7 +304,8 @@ unsafe fn store(group: usize, to: *mut i32) {
     match group {
         0 => store!("tmm0"),
         1 => store!("tmm1"),
-        _ => store!("tmm2"),
+        2 => store!("tmm2"),
+        _ => store!("tmm5"),
     }
 }
 
@@ -317,6 +334,11 @@ unsafe fn product<const SIGNED: bool>(group: usize, a: *const u8, b: *const u8, 
         };
     }
     if group == 0 {
+        for line in 0..ROWS {
+            let ahead = b.wrapping_add(AHEAD + line * STEP).cast();
+            // SAFETY: a hint, of any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead) };
+        }
         // SAFETY: the caller's guarantee.
         unsafe {
             asm!(
@@ -332,8 +354,10 @@ unsafe fn product<const SIGNED: bool>(group: usize, a: *const u8, b: *const u8, 
         (0, true) => product!("tdpbssd", "tmm0"),
         (1, false) => product!("tdpbusd", "tmm1"),
         (1, true) => product!("tdpbssd", "tmm1"),
-        (_, false) => product!("tdpbusd", "tmm2"),
-        (_, true) => product!("tdpbssd", "tmm2"),
+        (2, false) => product!("tdpbusd", "tmm2"),
+        (2, true) => product!("tdpbssd", "tmm2"),
+        (_, false) => product!("tdpbusd", "tmm5"),
+        (_, true) => product!("tdpbssd", "tmm5"),
     }
 }
 
@@ -358,6 +382,22 @@ unsafe fn products<const G: usize, const SIGNED: bool>(
             unsafe {
                 asm!(
                     "2:",
+                    "prefetcht0 [{b} + {ahead}]",
+                    "prefetcht0 [{b} + {ahead} + 64]",
+                    "prefetcht0 [{b} + {ahead} + 128]",
+                    "prefetcht0 [{b} + {ahead} + 192]",
+                    "prefetcht0 [{b} + {ahead} + 256]",
+                    "prefetcht0 [{b} + {ahead} + 320]",
+                    "prefetcht0 [{b} + {ahead} + 384]",
+                    "prefetcht0 [{b} + {ahead} + 448]",
+                    "prefetcht0 [{b} + {ahead} + 512]",
+                    "prefetcht0 [{b} + {ahead} + 576]",
+                    "prefetcht0 [{b} + {ahead} + 640]",
+                    "prefetcht0 [{b} + {ahead} + 704]",
+                    "prefetcht0 [{b} + {ahead} + 768]",
+                    "prefetcht0 [{b} + {ahead} + 832]",
+                    "prefetcht0 [{b} + {ahead} + 896]",
+                    "prefetcht0 [{b} + {ahead} + 960]",
                     "tileloadd tmm4, [{b} + {row}]",
                     $(
                         concat!("tileloadd tmm3, [{", stringify!($name), "} + {stride}]"),
@@ -372,6 +412,7 @@ unsafe fn products<const G: usize, const SIGNED: bool>(
                     steps = inout(reg) steps => _,
                     row = in(reg) STEP,
                     stride = in(reg) row_stride,
+                    ahead = const AHEAD,
                     options(nostack, readonly),
                 )
             }
@@ -382,7 +423,9 @@ unsafe fn products<const G: usize, const SIGNED: bool>(
         (1, true) => products!("tdpbssd": "tmm0" a0 0),
         (2, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1),
         (2, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1),
-        (_, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
-        (_, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
+        (3, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
+        (3, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
+        (_, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2, "tmm5" a3 3),
+        (_, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2, "tmm5" a3 3),
     }
 }

@@ -9,6 +9,7 @@ use crate::{
 pub(super) const TILE: Tile = Tile {
     isa: Isa::Portable,
     groups: 1,
+    most: 1,
     blocks: 1,
     unsigned: false,
     multiply: [multiply::<false>, multiply::<true>],
