@@ -106,8 +106,9 @@ fn shapes_that_depend_on_data_run_with_a_note() {
     bench.write(
         "m.txt",
         r#"<ir_version: 8, opset_import: ["": 17]>
-        main (float[3] x) => (float[2] y)
-        { at = NonZero (x) rows = Squeeze (at) y = Gather (x, rows) }"#,
+        main (float[3] x) => (uint8[2] y)
+        <float s = {0.5}, uint8 z = {3}>
+        { at = NonZero (x) rows = Squeeze (at) kept = Gather (x, rows) y = QuantizeLinear (kept, s, z) }"#,
     );
     let x = Tensor::from_vec([2, 3].as_slice(), vec![1f32, 0., 2., 0., 3., 4.]).unwrap();
     data::write_npz(
@@ -118,13 +119,37 @@ fn shapes_that_depend_on_data_run_with_a_note() {
     let outcome = run(&bench, "m.txt", &[]);
     let said = &outcome.success().unwrap().stderr;
     assert!(
-        said.starts_with("note: m.txt: runs without kernels for its shapes: ")
-            && said.lines().count() == 1,
+        said.starts_with("note: m.txt: runs without 8-bit kernels: ") && said.lines().count() == 1,
         "{said}"
     );
     assert!(bench.path("out.npz").exists());
     let quiet = run(&bench, "m.txt", &["--quiet"]);
     assert!(quiet.success().unwrap().stderr.is_empty());
+}
+
+#[test]
+fn values_take_the_place_of_defaults() {
+    let bench = Workbench::new();
+    bench.write(
+        "m.txt",
+        r#"<ir_version: 8, opset_import: ["": 17]>
+        main (float[2] x, float s, uint8 z) => (uint8[2] y)
+        <float s = {0.5}, uint8 z = {5}>
+        { y = QuantizeLinear (x, s, z) }"#,
+    );
+    let x = ("x".to_owned(), Tensor::vector(vec![1f32, 2.0]));
+    let s = ("s".to_owned(), Tensor::scalar(0.25f32));
+    let codes = |given: &[(String, Tensor)]| {
+        data::write_npz(&bench.path("x.npz"), given).unwrap();
+        let outcome = run(&bench, "m.txt", &[]);
+        let said = outcome.success().unwrap().stderr.clone();
+        (fs::read(bench.path("out.npz")).unwrap(), said)
+    };
+    let (default, said) = codes(std::slice::from_ref(&x));
+    assert_eq!(said, "");
+    let (given, said) = codes(&[x, s]);
+    assert!(given != default);
+    assert!(said.contains("'s' has a default"), "{said}");
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub use onnxq_runtime::{
     View, Workspace, peak_operations,
 };
 pub use onnxq_tensor as tensor;
-pub use runner::Runner;
+pub use runner::{NoProgram, Runner};
 pub use session::Session;
 
 use onnxq_pass::{Registry, Summary};

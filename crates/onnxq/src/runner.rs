@@ -1,8 +1,8 @@
 //! [`Runner`]: a model on samples of any shapes.
 //!
 //! Each set of shapes has its [`Program`], compiled when the first such sample comes. Where there is
-//! none, above all because a shape depends on data, the [`Plan`] that needs no shapes runs the
-//! sample.
+//! none, because a shape depends on data or the model is one of floats ([`NoProgram`]), the [`Plan`]
+//! that needs no shapes runs the sample.
 //!
 //! *Invariant*: which of the two runs a sample depends on the model and on the sample's shapes
 //! alone, and so do the results: not on threads, tiers, or the samples before.
@@ -10,11 +10,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use indexmap::IndexMap;
-use onnxq_ir::Model;
+use onnxq_ir::{Graph, Model, NodeId};
 use onnxq_runtime::{Cpu, Memory, Plan, Program, Workspace};
 use onnxq_tensor::{Dims, Tensor};
 
-use crate::{CompileOptions, Error, compile};
+use crate::{CompileOptions, Error, compile, data::Sample};
 
 /// Programs that are kept. Each has its own packed weights.
 const KEPT: usize = 4;
@@ -46,7 +46,26 @@ pub struct Runner<'m> {
 /// The dimensions of each input that is given.
 type Shapes = Vec<Option<Dims>>;
 
-type Compiled = Result<Arc<Program>, Arc<Error>>;
+type Compiled = Result<Arc<Prepared>, Arc<NoProgram>>;
+
+/// Why a sample is run by the [`Plan`].
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum NoProgram {
+    #[error("it has no operators on codes")]
+    Float,
+    #[error("input '{0}' has a default, which passes may have folded")]
+    Default(String),
+    #[error(transparent)]
+    Compile(#[from] Error),
+}
+
+/// A program, and where among the inputs of the model each of its own is: passes drop those that
+/// nobody needs.
+struct Prepared {
+    program: Arc<Program>,
+    places: Vec<usize>,
+}
 
 #[derive(Default)]
 struct Scratch {
@@ -75,7 +94,7 @@ impl<'m> Runner<'m> {
     pub fn run(&self, inputs: &[Option<Tensor>]) -> Result<Vec<Tensor>, Error> {
         let mut scratch = lock(&self.idle).pop().unwrap_or_default();
         let outputs = match self.program(inputs) {
-            Ok(program) => program.run(&mut scratch.memory, inputs)?,
+            Ok((program, inputs)) => program.run(&mut scratch.memory, &inputs)?,
             Err(_) => {
                 let plan = self.plan()?;
                 plan.run(&mut scratch.workspace, inputs, &mut |_, _, _| {})?
@@ -85,16 +104,21 @@ impl<'m> Runner<'m> {
         Ok(outputs)
     }
 
-    /// The program for samples of these shapes.
+    /// The program for samples of these shapes, and the inputs in its order.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn program(&self, inputs: &[Option<Tensor>]) -> Result<Arc<Program>, Arc<Error>> {
+    pub fn program(
+        &self,
+        inputs: &[Option<Tensor>],
+    ) -> Result<(Arc<Program>, Sample), Arc<NoProgram>> {
         let dims = |tensor: &Option<Tensor>| tensor.as_ref().map(|t| t.dims().into());
         let entry = self.entry(inputs.iter().map(dims).collect());
         // Whoever wants the same program meanwhile waits for it, and nobody else.
-        let compiled = entry.get_or_init(|| self.compile(inputs));
-        compiled.clone()
+        let compiled = entry.get_or_init(|| self.compile(inputs).map_err(Arc::new));
+        let Prepared { program, places } = &**compiled.as_ref().map_err(Arc::clone)?;
+        let input = |&place: &usize| inputs.get(place).cloned().flatten();
+        Ok((program.clone(), places.iter().map(input).collect()))
     }
 
     /// The plan for samples of all shapes.
@@ -126,24 +150,52 @@ impl<'m> Runner<'m> {
         compiled
     }
 
-    fn compile(&self, inputs: &[Option<Tensor>]) -> Compiled {
+    fn compile(&self, inputs: &[Option<Tensor>]) -> Result<Arc<Prepared>, NoProgram> {
         let graph = &self.model.graph;
+        if !works_on_codes(graph) {
+            return Err(NoProgram::Float);
+        }
         let mut shapes = IndexMap::new();
         for (&n, tensor) in graph.inputs().iter().zip(inputs) {
-            if let Some(tensor) = tensor {
-                let name = graph.value(graph.result(n, 0)).name.clone();
-                shapes.insert(name, tensor.dims().to_vec());
+            let Some(tensor) = tensor else { continue };
+            let name = input_name(graph, n);
+            if !graph.node(n).is_input() {
+                return Err(NoProgram::Default(name.to_owned()));
             }
+            shapes.insert(name.to_owned(), tensor.dims().to_vec());
         }
         let options = CompileOptions {
             shapes,
             cpu: self.cpu,
             threads: self.threads,
         };
-        compile(self.model, &options)
-            .map(Arc::new)
-            .map_err(Arc::new)
+        let program = Arc::new(compile(self.model, &options)?);
+        let own = &program.model().graph;
+        let place = |&n: &NodeId| {
+            let name = input_name(own, n);
+            let mut inputs = graph.inputs().iter();
+            let place = inputs.position(|&n| input_name(graph, n) == name);
+            // Of an input that passes have made up, which none does.
+            place.unwrap_or(usize::MAX)
+        };
+        let places = own.inputs().iter().map(place).collect();
+        Ok(Arc::new(Prepared { program, places }))
     }
+}
+
+fn input_name(graph: &Graph, n: NodeId) -> &str {
+    &graph.value(graph.result(n, 0)).name
+}
+
+/// Whether any operator quantizes, or takes codes. The kernels of the plan, which see shapes late
+/// and fuse more, are faster with floats alone.
+fn works_on_codes(graph: &Graph) -> bool {
+    graph.node_ids().any(|n| {
+        graph.op(n).is_some_and(|op| {
+            let name = &op.op_type;
+            name.contains("Quantize") || name.contains("Integer") || name.starts_with('Q')
+        })
+    })
 }
 
 /// No thread panics while it holds the lock.

@@ -12,11 +12,12 @@ use std::{
 };
 
 use onnxq::{
-    Error, Memory, Model, Plan, Program, RunError, Runner, Workspace, data::Sample, tensor::Tensor,
+    Memory, Model, Plan, Program, RunError, Runner, Workspace, data::Sample, tensor::Tensor,
 };
 use serde_json::{Value, json};
 
 use self::{inputs::Shape, profile::Profile};
+use super::run::note_plan;
 use crate::{
     console::{self, Failure, Verbosity},
     files,
@@ -177,17 +178,19 @@ impl<'m> Subject<'m> {
         }
         let (cpu, threads) = (args.target.cpu()?, args.target.threads());
         let start = Instant::now();
-        let (engine, threads) = match Runner::new(model, cpu, threads).program(&sample) {
-            Ok(program) => (Engine::Program(program, Memory::new()), threads),
+        let (engine, sample, threads) = match Runner::new(model, cpu, threads).program(&sample) {
+            Ok((program, sample)) => {
+                let engine = Engine::Program(program, Memory::new());
+                (engine, sample, threads)
+            }
             Err(why) => {
-                if let Error::Shape(e) = &*why {
-                    return Err(failed(Failure::usage(e.to_string())));
+                note_plan(args.verbosity, &name, &why);
+                if args.profile {
+                    let note = format_args!("{name}: there is no profile of what has no kernels");
+                    args.verbosity.note(note);
                 }
-                args.verbosity.note(format_args!(
-                    "{name}: runs without kernels for its shapes, on one thread: {why}"
-                ));
                 let plan = Plan::new(model).map_err(|e| failed(Failure::new(e.to_string())))?;
-                (Engine::Plan(plan, Workspace::new()), 1)
+                (Engine::Plan(plan, Workspace::new()), sample, 1)
             }
         };
         let mut subject = Subject {
@@ -200,7 +203,10 @@ impl<'m> Subject<'m> {
             first: Duration::ZERO,
             times: Vec::new(),
         };
-        subject.time()?;
+        subject.time().map_err(|e| match made_up.is_empty() {
+            true => e,
+            false => e.with_help("say which dimensions the model takes with `--shape`"),
+        })?;
         subject.first = load + start.elapsed();
         let mut fastest = Duration::MAX;
         for _ in 0..WARM_UP {
@@ -217,7 +223,14 @@ impl<'m> Subject<'m> {
         let start = Instant::now();
         let result = self.engine.run(&self.sample);
         let time = start.elapsed();
-        result.map_err(|e| Failure::new(format!("{}: {e}", self.name)))?;
+        result.map_err(|e| {
+            let message = format!("{}: {e}", self.name);
+            match e {
+                // What does not fit is what the arguments say.
+                RunError::Input { .. } => Failure::usage(message),
+                _ => Failure::new(message),
+            }
+        })?;
         Ok(time)
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use onnxq::{
-    Error, Runner,
+    Error, NoProgram, Runner,
     data::{self, Batch, Data, Sample},
     tensor::Tensor,
 };
@@ -59,10 +59,8 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let run = |i: usize, sample: Sample| {
         if i == 0
             && let Err(why) = runner.program(&sample)
-            && !matches!(&*why, Error::Shape(_))
         {
-            let note = format_args!("{name}: runs without kernels for its shapes: {why}");
-            args.verbosity.note(note);
+            note_plan(args.verbosity, &name, &why);
         }
         let outputs = runner.run(&sample);
         bar.inc(1);
@@ -79,4 +77,13 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     }
     data::write_npz(&args.outputs, &arrays)?;
     Ok(0)
+}
+
+/// Says why a model that is meant for kernels runs without.
+pub(crate) fn note_plan(verbosity: Verbosity, model: &str, why: &NoProgram) {
+    match why {
+        // Nothing is amiss, or it is said when the model runs.
+        NoProgram::Float | NoProgram::Compile(Error::Shape(_)) => {}
+        _ => verbosity.note(format_args!("{model}: runs without 8-bit kernels: {why}")),
+    }
 }
