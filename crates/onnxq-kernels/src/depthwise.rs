@@ -24,14 +24,16 @@ mod avx512;
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod strip;
+mod target;
 
 use core::ops::Range;
 
 pub use pack::{DepthwiseWeights, depthwise_packed_len, pack_depthwise};
+pub use target::Dequantize;
+use target::Target;
 
 use crate::{
     Cpu, Line, Requantize,
-    epilogue::quantized,
     image::{Image, Window},
     residual,
     tiers::tiers,
@@ -78,6 +80,40 @@ impl Depthwise<'_> {
         to: &Requantize<'_>,
         scratch: &mut [Line],
     ) {
+        self.check(rows.clone(), y.len(), to, scratch);
+        if let Some(residual) = &to.residual {
+            assert_eq!(residual.data.len(), y.len(), "the residual");
+        }
+        if y.is_empty() {
+            return;
+        }
+        if !self.by_vectors(cpu, rows.clone(), y, to, scratch) {
+            plain(cpu, self, rows, y, to);
+        }
+        if let Some(other) = &to.residual {
+            residual::add(cpu, y, other.data, to.zero, to.bounds[0] < 0, other);
+        }
+    }
+
+    /// The same, with floats as the result.
+    ///
+    /// # Panics
+    /// Sizes that do not fit together.
+    pub fn run_floats(
+        &self,
+        cpu: Cpu,
+        rows: Range<usize>,
+        y: &mut [f32],
+        to: &Dequantize<'_>,
+        scratch: &mut [Line],
+    ) {
+        self.check(rows.clone(), y.len(), to, scratch);
+        if !y.is_empty() && !self.by_vectors(cpu, rows.clone(), y, to, scratch) {
+            plain_floats(cpu, self, rows, y, to);
+        }
+    }
+
+    fn check(&self, rows: Range<usize>, len: usize, to: &impl Target, scratch: &[Line]) {
         let [_, _, channels] = self.image.dims;
         self.image.check();
         self.window.check();
@@ -91,66 +127,94 @@ impl Depthwise<'_> {
             "packed weights"
         );
         assert_eq!(self.offset.len(), channels, "an offset for each channel");
-        assert_eq!(to.scale.len(), channels, "a scale for each channel");
+        assert_eq!(to.scale().len(), channels, "a scale for each channel");
+        assert!(
+            [0, channels].contains(&to.bias().len()),
+            "a bias for each channel, or none"
+        );
         assert!(
             rows.start <= rows.end && rows.end <= self.result[0],
             "rows of the result"
         );
         let pixels = rows.len().checked_mul(self.result[1]);
         let size = pixels.and_then(|pixels| pixels.checked_mul(channels));
-        assert_eq!(Some(y.len()), size, "the result");
+        assert_eq!(Some(len), size, "the result");
         assert!(
             scratch.len() >= depthwise_scratch_lines(&self.window),
             "scratch memory"
         );
-        if let Some(residual) = &to.residual {
-            assert_eq!(residual.data.len(), y.len(), "the residual");
-        }
-        if y.is_empty() {
-            return;
-        }
-        #[cfg(target_arch = "x86_64")]
-        if avx512::run(self, cpu, rows.clone(), y, to, scratch)
-            || avx2::run(self, cpu, rows.clone(), y, to, scratch)
-        {
-            self.add_residual(cpu, y, to);
-            return;
-        }
-        plain(cpu, self, rows, y, to);
-        self.add_residual(cpu, y, to);
     }
 
-    fn add_residual(&self, cpu: Cpu, y: &mut [u8], to: &Requantize<'_>) {
-        if let Some(other) = &to.residual {
-            residual::add(cpu, y, other.data, to.zero, to.bounds[0] < 0, other);
+    /// Computes the rows, if a vector tier can.
+    #[cfg(target_arch = "x86_64")]
+    fn by_vectors<T: Target>(
+        &self,
+        cpu: Cpu,
+        rows: Range<usize>,
+        y: &mut [T::Element],
+        to: &T,
+        scratch: &mut [Line],
+    ) -> bool {
+        self.weights.narrow
+            && to.is_plain()
+            && (avx512::run(self, cpu, rows.clone(), y, to, scratch)
+                || avx2::run(self, cpu, rows, y, to, scratch))
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn by_vectors<T: Target>(
+        &self,
+        _: Cpu,
+        _: Range<usize>,
+        _: &mut [T::Element],
+        _: &T,
+        _: &mut [Line],
+    ) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn plain<T: Target>(&self, rows: Range<usize>, y: &mut [T::Element], to: &T) {
+        match self.image.signed {
+            true => self.plain_of::<true, T>(rows, y, to),
+            false => self.plain_of::<false, T>(rows, y, to),
         }
     }
 
     #[inline(always)]
-    fn plain<const SIGNED: bool>(&self, rows: Range<usize>, y: &mut [u8], to: &Requantize<'_>) {
+    fn plain_of<const SIGNED: bool, T: Target>(
+        &self,
+        rows: Range<usize>,
+        y: &mut [T::Element],
+        to: &T,
+    ) {
         let [_, _, channels] = self.image.dims;
         let padded = channels.next_multiple_of(CHUNK);
-        let row_bytes = self.result[1] * channels;
+        let row_len = self.result[1] * channels;
         for first in (0..channels).step_by(CHUNK) {
             let count = CHUNK.min(channels - first);
             let mut offset = [0; CHUNK];
             offset[..count].copy_from_slice(&self.offset[first..][..count]);
             let mut scale = [0.0; CHUNK];
-            scale[..count].copy_from_slice(&to.scale[first..][..count]);
+            scale[..count].copy_from_slice(&to.scale()[first..][..count]);
+            let mut bias = [0.0; CHUNK];
+            if let Some(some) = to.bias().get(first..first + count) {
+                bias[..count].copy_from_slice(some);
+            }
             let weights = &self.weights.plain()[first * 2..];
-            for (row, y) in rows.clone().zip(y.chunks_exact_mut(row_bytes)) {
+            for (row, y) in rows.clone().zip(y.chunks_exact_mut(row_len)) {
                 for (column, y) in y.chunks_exact_mut(channels).enumerate() {
                     let at = self.window.at([row, column]);
                     let sums = self.sums::<SIGNED>(at, first..first + count, weights, padded);
-                    let mut bytes = [0; CHUNK];
+                    let mut elements = [T::Element::default(); CHUNK];
                     for i in 0..CHUNK {
-                        let scaled = sums[i].wrapping_add(offset[i]) as f32 * scale[i];
-                        bytes[i] = quantized(scaled, to.zero, to.bounds) as u8;
+                        let sum = sums[i].wrapping_add(offset[i]);
+                        elements[i] = to.element(sum, scale[i], bias[i]);
                     }
                     let y = &mut y[first..];
                     match y.first_chunk_mut() {
-                        Some(y) => *y = bytes,
-                        None => y.copy_from_slice(&bytes[..count]),
+                        Some(y) => *y = elements,
+                        None => y.copy_from_slice(&elements[..count]),
                     }
                 }
             }
@@ -208,9 +272,10 @@ impl Depthwise<'_> {
 
 tiers! {
     fn plain(x: &Depthwise<'_>, rows: Range<usize>, y: &mut [u8], to: &Requantize<'_>) {
-        match x.image.signed {
-            true => x.plain::<true>(rows, y, to),
-            false => x.plain::<false>(rows, y, to),
-        }
+        x.plain(rows, y, to);
+    }
+
+    fn plain_floats(x: &Depthwise<'_>, rows: Range<usize>, y: &mut [f32], to: &Dequantize<'_>) {
+        x.plain(rows, y, to);
     }
 }

@@ -50,7 +50,8 @@ pub use binary::{
 };
 pub use byte_softmax::ByteSoftmax;
 pub use depthwise::{
-    Depthwise, DepthwiseWeights, depthwise_packed_len, depthwise_scratch_lines, pack_depthwise,
+    Depthwise, DepthwiseWeights, Dequantize, depthwise_packed_len, depthwise_scratch_lines,
+    pack_depthwise,
 };
 pub use dynamic::{dynamic_parameters, dynamic_quantize};
 pub use elementwise::{

@@ -4,8 +4,8 @@ mod common;
 
 use common::{BOUNDS, Numbers, saturate, value, window};
 use onnxq_kernels::{
-    Cpu, Depthwise, Image, Line, Requantize, Residual, Window, depthwise_packed_len,
-    depthwise_scratch_lines, pack_depthwise,
+    Cpu, Depthwise, Dequantize, Image, Line, Requantize, Residual, UNBOUNDED, Window,
+    depthwise_packed_len, depthwise_scratch_lines, pack_depthwise,
 };
 use proptest::prelude::*;
 
@@ -98,6 +98,40 @@ impl Case {
             result: self.result,
         };
         let mut scratch = vec![Line([0xaa; 64]); depthwise_scratch_lines(&w)];
+        let bias = numbers.bytes(channels, false);
+        let bias: Vec<f32> = bias.iter().map(|&b| f32::from(b) - 128.0).collect();
+        for (bias, bounds) in [
+            (&bias[..], UNBOUNDED),
+            (&[][..], [0.0, 6.0]),
+            (&bias[..], [-3.0, f32::INFINITY]),
+        ] {
+            let to = Dequantize {
+                scale: &scale,
+                bias,
+                bounds,
+            };
+            let expected = expected_sums.iter().enumerate().map(|(i, &sum)| {
+                let c = i % channels;
+                let value = sum as f32 * scale[c] + bias.get(c).copied().unwrap_or(0.0);
+                match value.is_nan() {
+                    true => value,
+                    false => value.max(bounds[0]).min(bounds[1]),
+                }
+            });
+            let expected: Vec<f32> = expected.collect();
+            for cpu in Cpu::available() {
+                let mut y = vec![0.0; expected.len()];
+                let (upper, lower) = y.split_at_mut(rows / 3 * columns * channels);
+                depthwise.run_floats(cpu, 0..rows / 3, upper, &to, &mut scratch);
+                depthwise.run_floats(cpu, rows / 3..rows, lower, &to, &mut scratch);
+                let same = |(y, e): (&f32, &f32)| y == e || y.is_nan() && e.is_nan();
+                assert!(
+                    y.iter().zip(&expected).all(same),
+                    "{}, {self:?}: {y:?}, {expected:?}",
+                    cpu.isa()
+                );
+            }
+        }
         let tight = [BOUNDS[0], BOUNDS[1], [3, 100], [-50, 20]];
         for bounds in tight {
             let zero = if bounds[0] < 0 { -7 } else { 131 };

@@ -9,27 +9,28 @@ use core::{arch::x86_64::*, ops::Range};
 use super::{
     Depthwise,
     pack::{Block, MAX_POSITIONS, PARAMETERS, POSITION, Plan, blocks},
-    strip::{Row, Strip, fit, load_parameters},
+    strip::{Row, Strip, load_parameters},
+    target::Target,
 };
-use crate::{Cpu, Isa, Line, Requantize};
+use crate::{Cpu, Isa, Line};
 
 /// Channels that are computed together.
 const WIDTH: usize = 32;
 
-/// Computes rows of the result, if the processor, the weights and the result are fit for it.
-pub(super) fn run(
+/// Computes rows of the result, if the processor and the window are fit for it.
+pub(super) fn run<T: Target>(
     x: &Depthwise<'_>,
     cpu: Cpu,
     rows: Range<usize>,
-    y: &mut [u8],
-    to: &Requantize<'_>,
+    y: &mut [T::Element],
+    to: &T,
     scratch: &mut [Line],
 ) -> bool {
     let able = matches!(cpu.isa(), Isa::Avx2 | Isa::AvxVnni);
     let Some(plan) = Plan::of(&x.window) else {
         return false;
     };
-    if !able || !fit(x, to) {
+    if !able {
         return false;
     }
     // SAFETY: the processor has this tier.
@@ -41,12 +42,12 @@ pub(super) fn run(
 }
 
 #[target_feature(enable = "avx2")]
-fn all(
+fn all<T: Target>(
     x: &Depthwise<'_>,
     plan: &Plan,
     rows: Range<usize>,
-    y: &mut [u8],
-    to: &Requantize<'_>,
+    y: &mut [T::Element],
+    to: &T,
     scratch: &mut [Line],
 ) {
     let size = plan.block_bytes(&x.window);
@@ -118,7 +119,13 @@ struct Part<'a> {
 
 impl Part<'_> {
     #[target_feature(enable = "avx2")]
-    fn rows(&self, rows: Range<usize>, planes: &mut [Line], to: &Requantize<'_>, y: &mut [u8]) {
+    fn rows<T: Target>(
+        &self,
+        rows: Range<usize>,
+        planes: &mut [Line],
+        to: &T,
+        y: &mut [T::Element],
+    ) {
         let three = self.x.window.kernel[1] == 3 && self.plan.groups == 1;
         let mut row = rows.start;
         while row < rows.end {
@@ -136,11 +143,11 @@ impl Part<'_> {
                 };
                 self.interleave(strip, planes);
                 match (count, three) {
-                    (1, true) => self.dots::<1, 3>(strip, planes, to, y),
-                    (2, true) => self.dots::<2, 3>(strip, planes, to, y),
-                    (1, false) => self.dots::<1, 0>(strip, planes, to, y),
-                    (2, false) => self.dots::<2, 0>(strip, planes, to, y),
-                    _ => self.dots::<4, 0>(strip, planes, to, y),
+                    (1, true) => self.dots::<1, 3, T>(strip, planes, to, y),
+                    (2, true) => self.dots::<2, 3, T>(strip, planes, to, y),
+                    (1, false) => self.dots::<1, 0, T>(strip, planes, to, y),
+                    (2, false) => self.dots::<2, 0, T>(strip, planes, to, y),
+                    _ => self.dots::<4, 0, T>(strip, planes, to, y),
                 }
             }
             row += count;
@@ -202,12 +209,12 @@ impl Part<'_> {
     /// `ROWS` rows of results, with `TAPS` positions in the window, or any number if that is 0.
     #[inline(never)]
     #[target_feature(enable = "avx2")]
-    fn dots<const ROWS: usize, const TAPS: usize>(
+    fn dots<const ROWS: usize, const TAPS: usize, T: Target>(
         &self,
         strip: Strip,
         planes: &[Line],
-        to: &Requantize<'_>,
-        y: &mut [u8],
+        to: &T,
+        y: &mut [T::Element],
     ) {
         let (x, plan, width) = (self.x, self.plan, self.x.window.kernel[1]);
         let mut taps = [0; MAX_POSITIONS];
@@ -222,9 +229,9 @@ impl Part<'_> {
         }
         let finish = Finish::of(to);
         let [_, _, channels] = x.image.dims;
-        let row_bytes = x.result[1] * channels;
+        let row_len = x.result[1] * channels;
         let start =
-            (strip.row - self.first_row) * row_bytes + strip.column * channels + self.block.first;
+            (strip.row - self.first_row) * row_len + strip.column * channels + self.block.first;
         let y = &mut y[start..];
         let (planes, weights) = (
             planes.as_ptr().cast::<u8>(),
@@ -253,6 +260,11 @@ impl Part<'_> {
                 }
                 let scale = _mm256_castsi256_ps(self.parameter(register));
                 for (rounded, sum) in rounded.iter_mut().zip(sums) {
+                    if T::FLOATS {
+                        let bias = _mm256_castsi256_ps(self.parameter(8 + register));
+                        rounded[register] = finish.value(sum, scale, bias);
+                        continue;
+                    }
                     let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale);
                     // NaN is what comes of the second operand, and becomes the lowest number.
                     let scaled = _mm256_min_ps(_mm256_set1_ps(65536.0), scaled);
@@ -260,7 +272,21 @@ impl Part<'_> {
                 }
             }
             for (row, rounded) in rounded.into_iter().enumerate() {
-                let to = &mut y[row * row_bytes + pixel * channels..];
+                let to = &mut y[row * row_len + pixel * channels..];
+                if T::FLOATS {
+                    let to = &mut to[..self.block.count];
+                    // SAFETY: elements are floats where `FLOATS` is true.
+                    #[expect(unsafe_code, reason = "a cast that the type does not show")]
+                    let to = unsafe {
+                        core::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), to.len())
+                    };
+                    store_floats(rounded, to);
+                    continue;
+                }
+                // SAFETY: elements are bytes where `FLOATS` is false.
+                #[expect(unsafe_code, reason = "a cast that the type does not show")]
+                let to =
+                    unsafe { core::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), to.len()) };
                 let bytes = finish.bytes(rounded);
                 if self.block.count == WIDTH {
                     store(to.first_chunk_mut().expect("a block of channels"), bytes);
@@ -281,26 +307,41 @@ impl Part<'_> {
     }
 }
 
-/// What makes bytes of rounded numbers. Signed results are computed as unsigned ones, 128 higher.
+/// What makes bytes of rounded numbers, and floats of sums. Signed results are computed as unsigned ones, 128 higher.
 struct Finish {
     zero: __m256i,
     low: __m256i,
     high: __m256i,
     flip: __m256i,
+    least: __m256,
+    most: __m256,
 }
 
 impl Finish {
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn of(to: &Requantize<'_>) -> Finish {
-        let up = if to.bounds[0] < 0 { 128 } else { 0 };
+    fn of(to: &impl Target) -> Finish {
+        let ((zero, bounds), [least, most]) = (to.codes(), to.clamp());
+        let up = if bounds[0] < 0 { 128 } else { 0 };
         let bytes = |v: i32| _mm256_set1_epi8((v + up) as u8 as i8);
         Finish {
-            zero: _mm256_set1_epi16((to.zero + up) as i16),
-            low: bytes(to.bounds[0]),
-            high: bytes(to.bounds[1]),
+            zero: _mm256_set1_epi16((zero + up) as i16),
+            low: bytes(bounds[0]),
+            high: bytes(bounds[1]),
             flip: _mm256_set1_epi8(up as u8 as i8),
+            least: _mm256_set1_ps(least),
+            most: _mm256_set1_ps(most),
         }
+    }
+
+    /// The bits of `clamp(f32(sum) · scale + bias)`.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn value(&self, sum: __m256i, scale: __m256, bias: __m256) -> __m256i {
+        let value = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale), bias);
+        // NaN is what comes of the second operand.
+        let value = _mm256_min_ps(self.most, _mm256_max_ps(self.least, value));
+        _mm256_castps_si256(value)
     }
 
     #[inline]
@@ -311,6 +352,25 @@ impl Finish {
         let bytes = _mm256_packus_epi16(low, high);
         let bytes = _mm256_min_epu8(_mm256_max_epu8(bytes, self.low), self.high);
         _mm256_xor_si256(bytes, self.flip)
+    }
+}
+
+/// Stores floats of as many channels as `y` has, from registers that have four channels of each half.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_floats([a, b, c, d]: [__m256i; 4], y: &mut [f32]) {
+    let parts = [
+        _mm256_permute2x128_si256::<0x20>(a, b),
+        _mm256_permute2x128_si256::<0x20>(c, d),
+        _mm256_permute2x128_si256::<0x31>(a, b),
+        _mm256_permute2x128_si256::<0x31>(c, d),
+    ];
+    for (y, part) in y.chunks_mut(8).zip(parts) {
+        let mut bytes = [0; 32];
+        store(&mut bytes, part);
+        for (y, bytes) in y.iter_mut().zip(bytes.as_chunks().0) {
+            *y = f32::from_ne_bytes(*bytes);
+        }
     }
 }
 

@@ -7,26 +7,27 @@ use core::{arch::x86_64::*, ops::Range};
 use super::{
     Depthwise,
     pack::{Block, MAX_POSITIONS, PARAMETERS, POSITION, Plan, blocks},
-    strip::{Row, Strip, fit, load_parameters},
+    strip::{Row, Strip, load_parameters},
+    target::Target,
 };
-use crate::{Cpu, Isa, Line, Requantize};
+use crate::{Cpu, Isa, Line};
 
-use registers::{Finish, load, load_pixels, store};
+use registers::{Finish, load, load_pixels, quarters, store};
 
-/// Computes rows of the result, if the processor, the weights and the result are fit for it.
-pub(super) fn run(
+/// Computes rows of the result, if the processor and the window are fit for it.
+pub(super) fn run<T: Target>(
     x: &Depthwise<'_>,
     cpu: Cpu,
     rows: Range<usize>,
-    y: &mut [u8],
-    to: &Requantize<'_>,
+    y: &mut [T::Element],
+    to: &T,
     scratch: &mut [Line],
 ) -> bool {
     let able = matches!(cpu.isa(), Isa::Avx512Vnni | Isa::Amx);
     let Some(plan) = Plan::of(&x.window) else {
         return false;
     };
-    if !able || !fit(x, to) {
+    if !able {
         return false;
     }
     // SAFETY: the processor has this tier.
@@ -38,12 +39,12 @@ pub(super) fn run(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn all(
+fn all<T: Target>(
     x: &Depthwise<'_>,
     plan: &Plan,
     rows: Range<usize>,
-    y: &mut [u8],
-    to: &Requantize<'_>,
+    y: &mut [T::Element],
+    to: &T,
     scratch: &mut [Line],
 ) {
     let size = plan.block_bytes(&x.window);
@@ -59,9 +60,9 @@ fn all(
             fits: load_parameters(x, block, to, parameters),
         };
         match block.width {
-            64 => part.rows::<64>(rows.clone(), y, to, parameters, planes),
-            32 => part.rows::<32>(rows.clone(), y, to, parameters, planes),
-            _ => part.rows::<16>(rows.clone(), y, to, parameters, planes),
+            64 => part.rows::<64, T>(rows.clone(), y, to, parameters, planes),
+            32 => part.rows::<32, T>(rows.clone(), y, to, parameters, planes),
+            _ => part.rows::<16, T>(rows.clone(), y, to, parameters, planes),
         }
     }
 }
@@ -79,11 +80,11 @@ struct Part<'a> {
 
 impl Part<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn rows<const WIDTH: usize>(
+    fn rows<const WIDTH: usize, T: Target>(
         &self,
         rows: Range<usize>,
-        y: &mut [u8],
-        to: &Requantize<'_>,
+        y: &mut [T::Element],
+        to: &T,
         parameters: &[Line; PARAMETERS],
         planes: &mut [Line],
     ) {
@@ -106,13 +107,17 @@ impl Part<'_> {
                 self.interleave::<WIDTH>(strip, planes);
                 let finish = Finish::of(to, parameters);
                 match (count, three, self.fits) {
-                    (1, true, true) => self.dots::<WIDTH, 1, 3, true>(strip, planes, &finish, y),
-                    (1, true, false) => self.dots::<WIDTH, 1, 3, false>(strip, planes, &finish, y),
-                    (2, true, true) => self.dots::<WIDTH, 2, 3, true>(strip, planes, &finish, y),
-                    (2, true, false) => self.dots::<WIDTH, 2, 3, false>(strip, planes, &finish, y),
-                    (1, false, _) => self.dots::<WIDTH, 1, 0, false>(strip, planes, &finish, y),
-                    (2, false, _) => self.dots::<WIDTH, 2, 0, false>(strip, planes, &finish, y),
-                    _ => self.dots::<WIDTH, 4, 0, false>(strip, planes, &finish, y),
+                    (1, true, true) => self.dots::<WIDTH, 1, 3, true, T>(strip, planes, &finish, y),
+                    (1, true, false) => {
+                        self.dots::<WIDTH, 1, 3, false, T>(strip, planes, &finish, y)
+                    }
+                    (2, true, true) => self.dots::<WIDTH, 2, 3, true, T>(strip, planes, &finish, y),
+                    (2, true, false) => {
+                        self.dots::<WIDTH, 2, 3, false, T>(strip, planes, &finish, y)
+                    }
+                    (1, false, _) => self.dots::<WIDTH, 1, 0, false, T>(strip, planes, &finish, y),
+                    (2, false, _) => self.dots::<WIDTH, 2, 0, false, T>(strip, planes, &finish, y),
+                    _ => self.dots::<WIDTH, 4, 0, false, T>(strip, planes, &finish, y),
                 }
             }
             row += count;
@@ -196,12 +201,18 @@ impl Part<'_> {
     /// `ROWS` rows of results, with `TAPS` positions in the window, or any number if that is 0.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn dots<const WIDTH: usize, const ROWS: usize, const TAPS: usize, const FITS: bool>(
+    fn dots<
+        const WIDTH: usize,
+        const ROWS: usize,
+        const TAPS: usize,
+        const FITS: bool,
+        T: Target,
+    >(
         &self,
         strip: Strip,
         planes: &[Line],
         finish: &Finish<'_>,
-        y: &mut [u8],
+        y: &mut [T::Element],
     ) {
         let (x, plan, width) = (self.x, self.plan, self.x.window.kernel[1]);
         let plane = plan.plane_lines() * 64;
@@ -218,10 +229,10 @@ impl Part<'_> {
         let taps = &taps[..count];
         let [_, _, channels] = x.image.dims;
         let pixels = 64 / WIDTH;
-        let row_bytes = x.result[1] * channels;
+        let row_len = x.result[1] * channels;
         let start =
-            (strip.row - self.first_row) * row_bytes + strip.column * channels + self.block.first;
-        let end = (ROWS - 1) * row_bytes + (strip.pixels - 1) * channels + self.block.count;
+            (strip.row - self.first_row) * row_len + strip.column * channels + self.block.first;
+        let end = (ROWS - 1) * row_len + (strip.pixels - 1) * channels + self.block.count;
         let y = y[start..][..end].as_mut_ptr();
         let (planes, weights) = (planes.as_ptr().cast::<u8>(), self.weights.as_ptr());
         for pixel in (0..strip.pixels).step_by(pixels) {
@@ -243,23 +254,59 @@ impl Part<'_> {
                     }
                 }
                 for (rounded, sum) in rounded.iter_mut().zip(sums) {
-                    rounded[register] = finish.rounded::<FITS>(sum, register);
+                    rounded[register] = match T::FLOATS {
+                        true => finish.value(sum, register),
+                        false => finish.rounded::<FITS>(sum, register),
+                    };
                 }
             }
             let wanted = (strip.pixels - pixel).min(pixels);
             for (row, rounded) in rounded.into_iter().enumerate() {
+                let to = y.wrapping_add(row * row_len + pixel * channels);
+                if T::FLOATS {
+                    // SAFETY: these pixels are within the part of the result that has been sliced, of floats.
+                    #[expect(unsafe_code, reason = "stores without a check for each pixel")]
+                    unsafe {
+                        self.store_floats::<WIDTH>(to.cast(), rounded, wanted);
+                    }
+                    continue;
+                }
                 let bytes = finish.bytes(rounded);
-                let to = y.wrapping_add(row * row_bytes + pixel * channels);
-                // SAFETY: these pixels are within the part of the result that has been sliced.
+                // SAFETY: the same, of bytes.
                 #[expect(unsafe_code, reason = "stores without a check for each pixel")]
                 unsafe {
-                    self.store_pixels::<WIDTH>(to, bytes, wanted);
+                    self.store_pixels::<WIDTH>(to.cast(), bytes, wanted);
                 }
             }
         }
     }
 
-    /// Stores the first `wanted` pixels.
+    /// Stores the first `wanted` pixels of floats.
+    ///
+    /// # Safety
+    /// These pixels of the block can be written.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    #[expect(unsafe_code, reason = "stores through a pointer")]
+    unsafe fn store_floats<const WIDTH: usize>(
+        &self,
+        y: *mut f32,
+        values: [__m512i; 4],
+        wanted: usize,
+    ) {
+        let (channels, count) = (self.x.image.dims[2], self.block.count);
+        for (i, values) in quarters(values).into_iter().enumerate() {
+            let (pixel, channel) = (i * 16 / WIDTH, i * 16 % WIDTH);
+            if pixel < wanted && channel < count {
+                let mask = u16::MAX >> (16 - (count - channel).min(16));
+                let to = y.wrapping_add(pixel * channels + channel);
+                // SAFETY: the caller's guarantee, for the channels that there are.
+                unsafe { _mm512_mask_storeu_epi32(to.cast(), mask, values) }
+            }
+        }
+    }
+
+    /// Stores the first `wanted` pixels of bytes.
     ///
     /// # Safety
     /// These pixels of the block can be written.

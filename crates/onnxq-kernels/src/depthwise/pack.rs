@@ -9,8 +9,8 @@ pub(super) const DOT: usize = 4;
 /// Bytes of the interleaved pixels of one position: four registers.
 pub(super) const POSITION: usize = 4 * 64;
 
-/// Lines of scales and offsets of a block.
-pub(super) const PARAMETERS: usize = 8;
+/// Lines of scales, offsets and biases of a block.
+pub(super) const PARAMETERS: usize = 12;
 
 /// Interleaved pixels that fit the first-level cache beside all else.
 const INTERLEAVED_BYTES: usize = 28 << 10;

@@ -3,25 +3,16 @@
 use super::{
     Depthwise,
     pack::{Block, DOT, PARAMETERS, Plan},
+    target::Target,
 };
-use crate::{Line, Requantize};
+use crate::Line;
 
-/// Whether weights and result are fit for sums of bytes that are packed with saturation.
-pub(super) fn fit(x: &Depthwise<'_>, to: &Requantize<'_>) -> bool {
-    let range = match to.bounds[0] < 0 {
-        true => -128..=127,
-        false => 0..=255,
-    };
-    let bytes = to.bounds.iter().all(|b| range.contains(b)) && (-256..256).contains(&to.zero);
-    bytes && x.weights.narrow
-}
-
-/// Scales and offsets in the order of the sums. Returns whether no scaled sum leaves `i32`.
+/// Scales, offsets and biases in the order of the sums. Returns whether no scaled sum leaves `i32`.
 #[inline(always)]
 pub(super) fn load_parameters(
     x: &Depthwise<'_>,
     block: Block,
-    to: &Requantize<'_>,
+    to: &impl Target,
     lines: &mut [Line; PARAMETERS],
 ) -> bool {
     let Block {
@@ -29,8 +20,11 @@ pub(super) fn load_parameters(
         count,
         width,
     } = block;
-    let (mut scales, mut offsets) = ([0f32; 64], [0i32; 64]);
-    scales[..count].copy_from_slice(&to.scale[first..][..count]);
+    let (mut scales, mut offsets, mut biases) = ([0f32; 64], [0i32; 64], [0f32; 64]);
+    scales[..count].copy_from_slice(&to.scale()[first..][..count]);
+    if let Some(bias) = to.bias().get(first..first + count) {
+        biases[..count].copy_from_slice(bias);
+    }
     offsets[..count].copy_from_slice(&x.offset[first..][..count]);
     if x.image.signed {
         // Signed bytes are read with 128 added.
@@ -49,21 +43,17 @@ pub(super) fn load_parameters(
     for i in width..64 {
         scales[i] = scales[i - width];
         offsets[i] = offsets[i - width];
+        biases[i] = biases[i - width];
     }
-    for (i, (scale, offset)) in scales
-        .chunks_exact(4)
-        .zip(offsets.chunks_exact(4))
-        .enumerate()
-    {
-        let (register, quarter) = (i % 4, i / 4);
-        let to = &mut lines[register].0[quarter * 16..][..16];
-        for (to, scale) in to.chunks_exact_mut(4).zip(scale) {
-            to.copy_from_slice(&scale.to_ne_bytes());
-        }
-        let to = &mut lines[4 + register].0[quarter * 16..][..16];
-        for (to, offset) in to.chunks_exact_mut(4).zip(offset) {
-            to.copy_from_slice(&offset.to_ne_bytes());
-        }
+    for i in 0..64 {
+        // Each 16 channels are a quarter of four registers.
+        let (register, at) = (i / 4 % 4, i / 16 * 16 + i % 4 * 4);
+        let mut put = |kind: usize, bytes: [u8; 4]| {
+            lines[kind * 4 + register].0[at..at + 4].copy_from_slice(&bytes);
+        };
+        put(0, scales[i].to_ne_bytes());
+        put(1, offsets[i].to_ne_bytes());
+        put(2, biases[i].to_ne_bytes());
     }
     fits
 }

@@ -2,31 +2,36 @@
 
 use core::arch::x86_64::*;
 
-use crate::depthwise::pack::PARAMETERS;
-use crate::{Line, Requantize};
+use crate::Line;
+use crate::depthwise::{pack::PARAMETERS, target::Target};
 
-/// What makes bytes of sums.
+/// What makes bytes or floats of sums.
 pub(super) struct Finish<'a> {
     pub(super) parameters: &'a [Line; PARAMETERS],
     zero: __m512i,
     low: __m512i,
     high: __m512i,
     flip: __m512i,
+    least: __m512,
+    most: __m512,
 }
 
 impl Finish<'_> {
     /// Signed results are computed as unsigned ones, 128 higher.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    pub(super) fn of<'a>(to: &Requantize<'_>, parameters: &'a [Line; PARAMETERS]) -> Finish<'a> {
-        let up = if to.bounds[0] < 0 { 128 } else { 0 };
+    pub(super) fn of<'a>(to: &impl Target, parameters: &'a [Line; PARAMETERS]) -> Finish<'a> {
+        let ((zero, bounds), [least, most]) = (to.codes(), to.clamp());
+        let up = if bounds[0] < 0 { 128 } else { 0 };
         let bytes = |v: i32| _mm512_set1_epi8((v + up) as u8 as i8);
         Finish {
             parameters,
-            zero: _mm512_set1_epi16((to.zero + up) as i16),
-            low: bytes(to.bounds[0]),
-            high: bytes(to.bounds[1]),
+            zero: _mm512_set1_epi16((zero + up) as i16),
+            low: bytes(bounds[0]),
+            high: bytes(bounds[1]),
             flip: _mm512_set1_epi8(up as u8 as i8),
+            least: _mm512_set1_ps(least),
+            most: _mm512_set1_ps(most),
         }
     }
 
@@ -45,6 +50,18 @@ impl Finish<'_> {
         _mm512_cvtps_epi32(scaled)
     }
 
+    /// The bits of `clamp(f32(sum) · scale + bias)`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    pub(super) fn value(&self, sum: __m512i, register: usize) -> __m512i {
+        let scale = _mm512_castsi512_ps(load(&self.parameters[register].0));
+        let bias = _mm512_castsi512_ps(load(&self.parameters[8 + register].0));
+        let value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), bias);
+        // NaN is what comes of the second operand.
+        let value = _mm512_min_ps(self.most, _mm512_max_ps(self.least, value));
+        _mm512_castps_si512(value)
+    }
+
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     pub(super) fn bytes(&self, [a, b, c, d]: [__m512i; 4]) -> __m512i {
@@ -54,6 +71,26 @@ impl Finish<'_> {
         let bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, self.low), self.high);
         _mm512_xor_si512(bytes, self.flip)
     }
+}
+
+/// From registers that each have four channels of every quarter, quarters of 16 channels.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (low, high) = (
+        _mm512_shuffle_i32x4::<0x44>(a, b),
+        _mm512_shuffle_i32x4::<0xee>(a, b),
+    );
+    let (other_low, other_high) = (
+        _mm512_shuffle_i32x4::<0x44>(c, d),
+        _mm512_shuffle_i32x4::<0xee>(c, d),
+    );
+    [
+        _mm512_shuffle_i32x4::<0x88>(low, other_low),
+        _mm512_shuffle_i32x4::<0xdd>(low, other_low),
+        _mm512_shuffle_i32x4::<0x88>(high, other_high),
+        _mm512_shuffle_i32x4::<0xdd>(high, other_high),
+    ]
 }
 
 #[inline]
