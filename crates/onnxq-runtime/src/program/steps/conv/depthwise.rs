@@ -1,5 +1,7 @@
 //! Convolutions of each channel by itself.
 
+use std::ops::Range;
+
 use onnxq_kernels::{
     Cpu, DepthwiseWeights, Image, Line, Requantize, Residual, Window, bytes, bytes_mut,
     depthwise_packed_len, depthwise_scratch_lines, pack_depthwise,
@@ -14,14 +16,118 @@ use crate::program::{
     threads::cut,
 };
 
+/// The packed weights of a depthwise convolution.
+pub(super) struct Columns {
+    window: Window,
+    data: Vec<Line>,
+    narrow: bool,
+    /// The sum of the weights of each channel.
+    sums: Vec<i32>,
+}
+
+impl Columns {
+    /// Packs the weights. `zeros` are the zero points as [`packed_zeros`] gives them.
+    ///
+    /// [`packed_zeros`]: crate::program::steps::product::packed_zeros
+    pub(super) fn new(shape: &Shape, w: &Tensor, zeros: &[i32], w_signed: bool) -> Columns {
+        let window = Window {
+            kernel: shape.window.kernel,
+            strides: shape.window.strides,
+            dilations: shape.window.dilations,
+            pads: shape.window.begin,
+        };
+        // The kernel takes zero points of the weights as they are, not as products pack them.
+        let shift = if w_signed { 0 } else { 128 };
+        let zeros: Vec<i32> = match (zeros.is_empty(), w_signed) {
+            (true, true) => Vec::new(),
+            (true, false) => vec![shift],
+            (false, _) => zeros.iter().map(|z| z + shift).collect(),
+        };
+        let len = depthwise_packed_len(&window, shape.channels);
+        let mut data = vec![Line::ZERO; Line::count(len)];
+        let mut sums = vec![0; shape.channels];
+        let to = &mut bytes_mut(&mut data)[..len];
+        let packed = pack_depthwise(w.bytes(), w_signed, &zeros, &window, to, &mut sums);
+        let narrow = packed.narrow;
+        Columns {
+            window,
+            data,
+            narrow,
+            sums,
+        }
+    }
+
+    /// What is added to the sums of each channel, for a zero point of the operand.
+    pub(super) fn offsets(&self, bias: impl Iterator<Item = i32>, zero: i32) -> Vec<i32> {
+        let less = |(bias, &sum): (i32, &i32)| bias.wrapping_sub(zero.wrapping_mul(sum));
+        bias.zip(&self.sums).map(less).collect()
+    }
+
+    pub(super) fn scratch(&self, threads: usize) -> usize {
+        depthwise_scratch_lines(&self.window) * threads
+    }
+
+    /// Computes all images from `x` to `y` by rows, spread over the threads of the call. `part` is
+    /// called with the convolution of an image, its rows, where they begin in `y`, these, and scratch memory.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one operator")]
+    pub(super) fn run<T: Send>(
+        &self,
+        shape: &Shape,
+        call: &mut Call<'_>,
+        x: &[u8],
+        signed: bool,
+        zero: i32,
+        offset: &[i32],
+        y: &mut [T],
+        part: impl Fn(&onnxq_kernels::Depthwise<'_>, Range<usize>, usize, &mut [T], &mut [Line]) + Sync,
+    ) {
+        let scratch = std::mem::take(&mut call.scratch);
+        let each = self.scratch(1);
+        let [x_len, y_len] = shape.image_lens();
+        let row = shape.window.output[1] * shape.channels;
+        for (i, y) in y.chunks_exact_mut(y_len).take(shape.images).enumerate() {
+            let kernel = onnxq_kernels::Depthwise {
+                image: Image {
+                    data: &x[i * x_len..][..x_len],
+                    signed,
+                    dims: [shape.window.input[0], shape.window.input[1], shape.channels],
+                },
+                pad: zero as u8,
+                window: self.window,
+                weights: DepthwiseWeights {
+                    data: bytes(&self.data),
+                    channels: shape.channels,
+                    window: self.window,
+                    narrow: self.narrow,
+                },
+                offset,
+                result: shape.window.output,
+            };
+            let mut rest = y;
+            let mut scratch = scratch.chunks_mut(each.max(1));
+            let mut parts = Vec::new();
+            // About twenty operations each nanosecond.
+            let nanoseconds = shape.operations() / 20 / shape.images as u64;
+            let threads = call.threads.parts(nanoseconds);
+            for rows in cut(shape.window.output[0], threads, 4) {
+                let (part, tail) = rest.split_at_mut(rows.len() * row);
+                rest = tail;
+                parts.push((rows, part, scratch.next().unwrap_or_default()));
+            }
+            call.threads.run(parts, |(rows, y, scratch)| {
+                let at = i * y_len + rows.start * row;
+                part(&kernel, rows, at, y, scratch);
+            });
+        }
+    }
+}
+
 /// A depthwise convolution to codes.
 pub(super) struct Depthwise {
     shape: Shape,
     signed: bool,
-    padding: u8,
-    window: Window,
-    weights: Vec<Line>,
-    narrow: bool,
+    zero: i32,
+    columns: Columns,
     offset: Vec<i32>,
     codes: Codes,
 }
@@ -41,35 +147,13 @@ impl Depthwise {
         bias: &[i32],
         codes: Codes,
     ) -> Depthwise {
-        let window = Window {
-            kernel: shape.window.kernel,
-            strides: shape.window.strides,
-            dilations: shape.window.dilations,
-            pads: shape.window.begin,
-        };
-        // The kernel takes zero points of the weights as they are, not as products pack them.
-        let shift = if w_signed { 0 } else { 128 };
-        let zeros: Vec<i32> = match (zeros.is_empty(), w_signed) {
-            (true, true) => Vec::new(),
-            (true, false) => vec![shift],
-            (false, _) => zeros.iter().map(|z| z + shift).collect(),
-        };
-        let len = depthwise_packed_len(&window, shape.channels);
-        let mut weights = vec![Line::ZERO; Line::count(len)];
-        let mut sums = vec![0; shape.channels];
-        let to = &mut bytes_mut(&mut weights)[..len];
-        let packed = pack_depthwise(w.bytes(), w_signed, &zeros, &window, to, &mut sums);
-        let narrow = packed.narrow;
-        let offset = bias.iter().zip(&sums);
-        let offset = offset.map(|(bias, sum)| bias.wrapping_sub(zero.wrapping_mul(*sum)));
+        let columns = Columns::new(&shape, w, zeros, w_signed);
         Depthwise {
-            offset: offset.collect(),
+            offset: columns.offsets(bias.iter().copied(), zero),
             shape,
             signed,
-            padding: zero as u8,
-            window,
-            weights,
-            narrow,
+            zero,
+            columns,
             codes,
         }
     }
@@ -94,7 +178,7 @@ impl Kernel for Depthwise {
     }
 
     fn scratch(&self, threads: usize) -> usize {
-        depthwise_scratch_lines(&self.window) * threads
+        self.columns.scratch(threads)
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
@@ -103,59 +187,30 @@ impl Kernel for Depthwise {
             .codes
             .added
             .map(|added| (added, call.bytes(added.operand)));
-        let scratch = std::mem::take(&mut call.scratch);
-        let each = depthwise_scratch_lines(&self.window);
-        let shape = &self.shape;
-        let [x_len, y_len] = shape.image_lens();
-        let row = shape.window.output[1] * shape.channels;
-        let weights = DepthwiseWeights {
-            data: bytes(&self.weights),
-            channels: shape.channels,
-            window: self.window,
-            narrow: self.narrow,
-        };
-        for i in 0..shape.images {
-            let kernel = onnxq_kernels::Depthwise {
-                image: Image {
-                    data: &x[i * x_len..][..x_len],
-                    signed: self.signed,
-                    dims: [shape.window.input[0], shape.window.input[1], shape.channels],
-                },
-                pad: self.padding,
-                window: self.window,
-                weights,
-                offset: &self.offset,
-                result: shape.window.output,
-            };
-            let mut rest = &mut y[i * y_len..][..y_len];
-            let mut scratch = scratch.chunks_mut(each.max(1));
-            let mut parts = Vec::new();
-            // About twenty operations each nanosecond.
-            let nanoseconds = shape.operations() / 20 / shape.images as u64;
-            let threads = call.threads.parts(nanoseconds);
-            for rows in cut(shape.window.output[0], threads, 4) {
-                let (part, tail) = rest.split_at_mut(rows.len() * row);
-                rest = tail;
-                parts.push((rows, part, scratch.next().unwrap_or_default()));
-            }
-            let cpu = call.cpu;
-            call.threads.run(parts, |(rows, y, scratch)| {
-                let residual = other.map(|(added, data)| Residual {
-                    data: &data[i * y_len + rows.start * row..][..y.len()],
-                    signed: added.signed,
-                    scales: added.scales,
-                    zeros: added.zeros,
-                    bounds: added.bounds,
-                });
-                let to = Requantize {
-                    scale: &self.codes.scale,
-                    zero: self.codes.zero,
-                    bounds: self.codes.bounds,
-                    residual,
-                };
-                kernel.run(cpu, rows, y, &to, scratch);
+        let (shape, cpu) = (&self.shape, call.cpu);
+        let (signed, offset) = (self.signed, &self.offset[..]);
+        let part = |kernel: &onnxq_kernels::Depthwise<'_>,
+                    rows: Range<usize>,
+                    at: usize,
+                    y: &mut [u8],
+                    scratch: &mut [Line]| {
+            let residual = other.map(|(added, data)| Residual {
+                data: &data[at..][..y.len()],
+                signed: added.signed,
+                scales: added.scales,
+                zeros: added.zeros,
+                bounds: added.bounds,
             });
-        }
+            let to = Requantize {
+                scale: &self.codes.scale,
+                zero: self.codes.zero,
+                bounds: self.codes.bounds,
+                residual,
+            };
+            kernel.run(cpu, rows, y, &to, scratch);
+        };
+        self.columns
+            .run(shape, call, x, signed, self.zero, offset, y, part);
         Ok(())
     }
 }

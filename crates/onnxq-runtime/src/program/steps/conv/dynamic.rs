@@ -1,11 +1,13 @@
 //! Convolutions of codes whose scale and zero point are computed, to floats.
 
+use std::ops::Range;
+
 use onnxq_ir::{NodeId, Op};
-use onnxq_kernels::{Activation, Cpu, bytes_mut};
+use onnxq_kernels::{Activation, Cpu, Dequantize, Line, UNBOUNDED, bytes_mut};
 use onnxq_ops::EvalError;
 use onnxq_tensor::{DType, Tensor};
 
-use super::Shape;
+use super::{Shape, depthwise::Columns};
 use crate::{
     plan::{Epilogue, NodeContext},
     program::{
@@ -58,7 +60,7 @@ fn product_of(lowering: &Lowering<'_>, n: NodeId, op: &Op) -> Option<(Shape, Ten
 struct Dynamic {
     shape: Shape,
     signed: bool,
-    groups: Vec<Group>,
+    weights: Weights,
     /// Whether operand 2 is the zero point of the operand.
     has_zero: bool,
     /// Whether the scale has an element for each channel.
@@ -67,9 +69,32 @@ struct Dynamic {
     activation: Activation,
 }
 
+enum Weights {
+    Groups(Vec<Group>),
+    Depthwise(Columns),
+}
+
 struct Group {
     weights: PackedWeights,
     zeros: Vec<i32>,
+}
+
+impl Weights {
+    fn new(shape: &Shape, w: &Tensor, zeros: &[i32]) -> Weights {
+        let signed = w.dtype() == DType::I8;
+        if shape.is_depthwise() {
+            return Weights::Depthwise(Columns::new(shape, w, zeros, signed));
+        }
+        let each = shape.outputs / shape.groups;
+        let groups = (0..shape.groups).map(|g| Group {
+            weights: PackedWeights::new(&shape.weights(w, signed, g)),
+            zeros: zeros
+                .get(g * each..(g + 1) * each)
+                .unwrap_or_default()
+                .to_vec(),
+        });
+        Weights::Groups(groups.collect())
+    }
 }
 
 /// DequantizeLinear of a ConvInteger, perhaps with the bias and the clamp that follow.
@@ -113,17 +138,8 @@ pub(in crate::program::steps) fn dequantize(
         lowering.absorb(user);
         last = user;
     }
-    let signed = w.dtype() == DType::I8;
-    let each = shape.outputs / shape.groups;
-    let groups = (0..shape.groups).map(|g| Group {
-        weights: PackedWeights::new(&shape.weights(&w, signed, g)),
-        zeros: zeros
-            .get(g * each..(g + 1) * each)
-            .unwrap_or_default()
-            .to_vec(),
-    });
     let kernel = Dynamic {
-        groups: groups.collect(),
+        weights: Weights::new(&shape, &w, &zeros),
         shape,
         signed: x.dtype == DType::I8,
         has_zero,
@@ -188,24 +204,57 @@ impl Kernel for Dynamic {
     }
 
     fn scratch(&self, threads: usize) -> usize {
-        let products = self
-            .groups
-            .iter()
-            .map(|g| task_scratch(&g.weights, threads));
-        self.shape.padded_lines() + products.max().unwrap_or(0)
+        match &self.weights {
+            Weights::Depthwise(columns) => columns.scratch(threads),
+            Weights::Groups(groups) => {
+                let products = groups.iter().map(|g| task_scratch(&g.weights, threads));
+                self.shape.padded_lines() + products.max().unwrap_or(0)
+            }
+        }
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
-        let (x, y) = (call.bytes(0), call.result_floats(0));
         let zero = match self.has_zero {
             true => code(call.bytes(2)[0], self.signed),
             false => 0,
         };
-        let shape = &self.shape;
         let scale = match self.by_channel {
-            true => call.floats(1)[..shape.outputs].to_vec(),
-            false => vec![call.floats(1)[0]; shape.outputs],
+            true => call.floats(1)[..self.shape.outputs].to_vec(),
+            false => vec![call.floats(1)[0]; self.shape.outputs],
         };
+        match &self.weights {
+            Weights::Groups(groups) => self.products(groups, call, zero, &scale),
+            Weights::Depthwise(columns) => self.depthwise(columns, call, zero, &scale),
+        }
+        Ok(())
+    }
+}
+
+impl Dynamic {
+    fn depthwise(&self, columns: &Columns, call: &mut Call<'_>, zero: i32, scale: &[f32]) {
+        let (x, y, cpu) = (call.bytes(0), call.result_floats(0), call.cpu);
+        let (shape, signed) = (&self.shape, self.signed);
+        let to = Dequantize {
+            scale,
+            bias: &self.bias,
+            bounds: match self.activation {
+                Activation::Clamp(low, high) => [low, high],
+                _ => UNBOUNDED,
+            },
+        };
+        let offset = columns.offsets(std::iter::repeat_n(0, shape.channels), zero);
+        let part = |kernel: &onnxq_kernels::Depthwise<'_>,
+                    rows: Range<usize>,
+                    _: usize,
+                    y: &mut [f32],
+                    scratch: &mut [Line]| {
+            kernel.run_floats(cpu, rows, y, &to, scratch);
+        };
+        columns.run(shape, call, x, signed, zero, &offset, y, part);
+    }
+
+    fn products(&self, groups: &[Group], call: &mut Call<'_>, zero: i32, scale: &[f32]) {
+        let (x, y, shape) = (call.bytes(0), call.result_floats(0), &self.shape);
         let scratch = std::mem::take(&mut call.scratch);
         let (padded, scratch) = scratch.split_at_mut(shape.padded_lines());
         let padded = bytes_mut(padded);
@@ -218,7 +267,7 @@ impl Kernel for Dynamic {
                 shape.pad(&left[..x_len], zero as u8, padded);
                 left = padded;
             }
-            for (g, group) in self.groups.iter().enumerate() {
+            for (g, group) in groups.iter().enumerate() {
                 let columns = g * each..(g + 1) * each;
                 let none = std::iter::repeat_n(0, each);
                 let offset = offsets(none, zero, &group.weights, &group.zeros);
@@ -240,6 +289,5 @@ impl Kernel for Dynamic {
                 task.run(call, scratch, Rows::Floats(part), &[]);
             }
         }
-        Ok(())
     }
 }
