@@ -164,17 +164,24 @@ impl Block<'_> {
     fn any(mut self, weights: &Weights<'_>, sums: &mut [i32]) {
         let (first, flip) = (self.first, flip(weights));
         let [column_stride, segment_stride, outer_stride, inner_stride] = weights.strides;
+        let [outer, inner] = weights.depth;
         for (segment, to) in self.segments(weights.segments) {
             for (column, sum) in sums.iter_mut().enumerate() {
                 let from =
                     &weights.data[(first + column) * column_stride + segment * segment_stride..];
-                for outer in 0..weights.depth[0] {
-                    for inner in 0..weights.depth[1] {
-                        let k = outer * weights.depth[1] + inner;
-                        let w = from[outer * outer_stride + inner * inner_stride] ^ flip;
-                        to[k / 4 * STEP + column * 4 + k % 4] = w;
-                        *sum += i32::from(w as i8);
-                    }
+                for outer in 0..outer {
+                    let from = &from[outer * outer_stride..];
+                    let at = outer * inner;
+                    *sum += match at % 4 + inner % 4 {
+                        0 => strided_words(
+                            from,
+                            inner_stride,
+                            flip,
+                            &mut to[at / 4 * STEP..][..inner / 4 * STEP],
+                            column,
+                        ),
+                        _ => strided_bytes(from, inner_stride, flip, to, at..at + inner, column),
+                    };
                 }
             }
         }
@@ -237,4 +244,35 @@ impl Block<'_> {
             }
         }
     }
+}
+
+/// Bytes at a stride to as many depths of a column, whole words of it; gives the sum of what is stored.
+fn strided_words(from: &[u8], stride: usize, flip: u8, to: &mut [u8], column: usize) -> i32 {
+    let mut sum = 0;
+    for (i, line) in to.chunks_exact_mut(STEP).enumerate() {
+        let at = 4 * i * stride;
+        let from = &from[at..=at + 3 * stride];
+        let word = [from[0], from[stride], from[2 * stride], from[3 * stride]].map(|w| w ^ flip);
+        line[column * 4..][..4].copy_from_slice(&word);
+        sum += word.iter().map(|&w| i32::from(w as i8)).sum::<i32>();
+    }
+    sum
+}
+
+/// The same, byte by byte, to the depths `range`.
+fn strided_bytes(
+    from: &[u8],
+    stride: usize,
+    flip: u8,
+    to: &mut [u8],
+    range: core::ops::Range<usize>,
+    column: usize,
+) -> i32 {
+    let mut sum = 0;
+    for (i, k) in range.enumerate() {
+        let w = from[i * stride] ^ flip;
+        to[k / 4 * STEP + column * 4 + k % 4] = w;
+        sum += i32::from(w as i8);
+    }
+    sum
 }
