@@ -305,7 +305,11 @@ tiers! {
                 }
             }
             activate(activation, &mut values);
-            y[row + columns.first..][..columns.count].copy_from_slice(&values[..columns.count]);
+            let y = &mut y[row + columns.first..];
+            match y.first_chunk_mut() {
+                Some(y) if columns.count == COLUMNS => *y = values,
+                _ => y[..columns.count].copy_from_slice(&values[..columns.count]),
+            }
         }
     }
 }

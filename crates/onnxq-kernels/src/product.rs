@@ -241,7 +241,7 @@ impl Product<'_> {
                 let row_sums = &mut row_sums[..count * ROWS];
                 if !self.epilogue.zero.is_empty() {
                     for (i, group) in (first..first + count).enumerate() {
-                        left.row_sums(&walk, group, &mut row_sums[i * ROWS..][..ROWS]);
+                        left.row_sums(cpu, &walk, group, &mut row_sums[i * ROWS..][..ROWS]);
                     }
                 }
                 let g = &left.geometry;
@@ -352,18 +352,19 @@ impl Left<'_> {
     }
 
     /// The sum of each row of a group.
-    fn row_sums(&self, walk: &Walk, group: usize, sums: &mut [i32]) {
+    fn row_sums(&self, cpu: Cpu, walk: &Walk, group: usize, sums: &mut [i32]) {
         let g = &self.geometry;
         let offset = walk.offset(group);
         for (row, sum) in sums.iter_mut().enumerate() {
             *sum = 0;
             for s in 0..g.segments[0] * g.segments[1] {
                 let at = offset + row * g.row_stride + g.segment(s);
-                let from = self.data.get(at..at + g.depth).unwrap_or_default();
-                *sum += match self.signed {
-                    true => from.iter().map(|&v| i32::from(v as i8)).sum::<i32>(),
-                    false => from.iter().map(|&v| i32::from(v)).sum(),
-                };
+                // Rows beyond the data are nobody's.
+                if let Some(from) = self.data.get(at..at + g.depth) {
+                    let mut part = [0];
+                    crate::row_sums(cpu, from, self.signed, g.depth, &mut part);
+                    *sum += part[0];
+                }
             }
         }
     }

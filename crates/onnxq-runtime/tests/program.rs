@@ -501,6 +501,19 @@ proptest! {
     }
 
     #[test]
+    fn softmax_of_codes(dims in prop::collection::vec(1..20usize, 1..4), axis in 0..3i64, signed in any::<bool>(), old in any::<bool>()) {
+        let mut b = Builder::new();
+        let x = b.input(codes(byte(signed), &dims, 1));
+        let [x_scale, x_zero] = b.quantization(0.03, 7, signed);
+        let [y_scale, y_zero] = b.quantization(1.0 / 256.0, -128, signed);
+        let last = dims.len() as i64 - 1;
+        let (axis, opset) = if old { (axis.min(last), 11i64) } else { (last, 13) };
+        let op = Op::in_domain("com.microsoft", "QLinearSoftmax").with("axis", axis).with("opset", opset);
+        let y = b.node(op, &[x, x_scale, x_zero, y_scale, y_zero]);
+        has(&b.check(&[y], Near::Exact)?, &["softmax of codes"])?;
+    }
+
+    #[test]
     fn products_of_floats(h in heads(), shared in any::<bool>()) {
         let mut b = Builder::new();
         let q = h.operand(&mut b, h.rows, false, |d| floats(d, 1));

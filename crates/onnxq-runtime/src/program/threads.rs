@@ -17,11 +17,7 @@ impl Threads {
     pub(super) fn new(count: usize) -> Result<Threads, rayon::ThreadPoolBuildError> {
         let pool = match count {
             0 | 1 => None,
-            _ => Some(
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(count - 1)
-                    .build()?,
-            ),
+            _ => Some(rayon::ThreadPoolBuilder::new().num_threads(count).build()?),
         };
         Ok(Threads {
             pool,

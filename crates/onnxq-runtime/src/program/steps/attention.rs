@@ -56,7 +56,8 @@ pub(super) fn attention(lowering: &mut Lowering<'_>, n: NodeId, _: &Op) -> Optio
     let (stacks, q_stack) = q.stacks()?;
     let ((k_stacks, k_stack), (v_stacks, v_stack)) = (k.stacks()?, v.stacks()?);
     let fits = k_depth == depth && v_keys == keys && k_stacks == stacks && v_stacks == stacks;
-    let contiguous = [q_column, k_column, v_column] == [1; 3];
+    let columns = [(q_column, depth), (k_column, depth), (v_column, width)];
+    let contiguous = columns.iter().all(|&(stride, len)| stride == 1 || len == 1);
     let some = [rows, depth, keys, width, stacks[0], stacks[1]]
         .iter()
         .all(|&n| n > 0);

@@ -154,7 +154,7 @@ pub(super) fn codes(lowering: &mut Lowering<'_>, n: NodeId, _: &Op) -> Option<()
     let of = [1, 4, 6].map(|at| Quantization::of(lowering, n, at));
     let (a_of, b_of, y_of) = (of[0]?, of[1]?, of[2]?);
     let (shape, last) = shape(lowering, n, &a, &b)?;
-    (shape.a.column == 1).then_some(())?;
+    (shape.a.column == 1 || shape.depth == 1).then_some(())?;
     let (dtype, _) = lowering.type_of(graph.result(n, 0))?;
     let kernel = Codes {
         signed,

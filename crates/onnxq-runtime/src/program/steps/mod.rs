@@ -3,6 +3,7 @@
 mod attention;
 mod batched;
 mod broadcast;
+mod byte_softmax;
 mod combine;
 mod conv;
 mod elementwise;
@@ -92,6 +93,7 @@ static FAMILIES: &[(&[&str], Family)] = &[
     (&["MatMul"], batched::floats),
     (&["Add", "Sub", "Mul", "Div"], float_math::two),
     (&["Softmax", "LogSoftmax"], rows::softmax),
+    (&["com.microsoft.QLinearSoftmax"], byte_softmax::softmax),
     (&["LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"], rows::normalize),
     (&["Concat"], movement::concat),
     (&["com.microsoft.QLinearConcat"], movement::qlinear_concat),
