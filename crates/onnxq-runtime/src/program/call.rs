@@ -4,13 +4,15 @@ use onnxq_kernels::{Cpu, Line};
 use onnxq_tensor::Tensor;
 use smallvec::SmallVec;
 
-use super::{Memory, Place, Program, Step, threads::Threads};
+use super::{Memory, Place, Program, Step, store::Store, threads::Threads};
 use crate::plan::Pool;
 
 /// Operands, results and the rest that a kernel needs to run.
 pub(super) struct Call<'a> {
     pub(super) cpu: Cpu,
     pub(super) threads: &'a Threads,
+    /// Packed weights.
+    pub(super) weights: &'a Store,
     pub(super) scratch: &'a mut [Line],
     pub(super) pool: &'a mut Pool,
     operands: SmallVec<[&'a [u8]; 4]>,
@@ -75,6 +77,7 @@ impl<'a> Call<'a> {
         Call {
             cpu: program.options.cpu,
             threads: &program.threads,
+            weights: &program.weights,
             scratch: &mut scratch[..],
             pool,
             operands: operands.collect(),

@@ -16,6 +16,7 @@ use super::{
     arena::{self, Life},
     dead,
     steps::{self, Kernel},
+    store::Store,
     threads::Threads,
 };
 
@@ -83,6 +84,8 @@ pub(super) struct Lowering<'m> {
     buffers: Vec<usize>,
     steps: Vec<Step>,
     constants: Vec<Tensor>,
+    /// Packed weights.
+    pub(super) weights: Store,
 }
 
 /// The program for `model`.
@@ -98,6 +101,7 @@ pub(super) fn lower(model: Arc<Model>, options: ProgramOptions) -> Result<Progra
         buffers: Vec::new(),
         steps: Vec::new(),
         constants: Vec::new(),
+        weights: Store::default(),
     };
     let mut inputs = Vec::new();
     for (i, &n) in graph.inputs().iter().enumerate() {
@@ -529,6 +533,7 @@ impl<'m> Lowering<'m> {
         Ok(Program {
             model: self.model.clone(),
             constants: constants.collect(),
+            weights: self.weights,
             buffers: buffers.collect(),
             arena,
             scratch: scratch.unwrap_or(0),

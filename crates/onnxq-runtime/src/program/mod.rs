@@ -13,6 +13,7 @@ mod call;
 mod dead;
 mod lower;
 mod steps;
+mod store;
 mod threads;
 
 use std::{sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use onnxq_ops::EvalError;
 use onnxq_tensor::{Buffer, DType, Dims, Tensor};
 use smallvec::SmallVec;
 
-use self::{call::Call, steps::Kernel, threads::Threads};
+use self::{call::Call, steps::Kernel, store::Store, threads::Threads};
 use crate::{RunError, executor::check_inputs};
 
 /// How a program is to run.
@@ -66,6 +67,8 @@ pub struct Program {
     model: Arc<Model>,
     steps: Vec<Step>,
     constants: Vec<Tensor>,
+    /// Packed weights.
+    weights: Store,
     /// Offset and length of each buffer, in lines.
     buffers: Vec<(usize, usize)>,
     arena: usize,

@@ -121,7 +121,7 @@ fn lower_static(
     let x = lowering.plain(graph.operand(n, 0)?)?;
     byte_bounds(x.dtype)?;
     let rows = rows(&x, weights.segment_depth())?;
-    let weights = PackedWeights::new(weights);
+    let weights = PackedWeights::new(weights, &mut lowering.weights);
     let kernel = Static {
         offset: offsets(bias.iter().copied(), x_zero, &weights, &weight_zero),
         weights,
@@ -295,7 +295,7 @@ pub(super) fn dynamic(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option
     }
     let kernel = Dynamic {
         rows: rows(&x, weights.segment_depth())?,
-        weights: PackedWeights::new(&weights),
+        weights: PackedWeights::new(&weights, &mut lowering.weights),
         signed: x.dtype == DType::I8,
         weight_zero,
         has_zero,

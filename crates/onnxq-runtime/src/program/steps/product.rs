@@ -2,15 +2,19 @@
 
 use onnxq_kernels::{
     Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Packed, Product, Requantize, Residual,
-    Weights, bytes_mut, pack, packed_len, scratch_lines,
+    Weights, pack, packed_len, scratch_lines,
 };
 use onnxq_tensor::Tensor;
 
-use crate::program::{call::Call, threads::cut};
+use crate::program::{
+    call::Call,
+    store::{Store, Stored},
+    threads::cut,
+};
 
 /// Weights packed for the tiles.
 pub(super) struct PackedWeights {
-    data: Vec<Line>,
+    data: Stored,
     pub(super) columns: usize,
     segments: usize,
     depth: usize,
@@ -20,13 +24,14 @@ pub(super) struct PackedWeights {
 
 impl PackedWeights {
     /// Packs weights.
-    pub(super) fn new(weights: &Weights<'_>) -> PackedWeights {
+    pub(super) fn new(weights: &Weights<'_>, store: &mut Store) -> PackedWeights {
         let (columns, segments, depth) =
             (weights.columns, weights.segments, weights.segment_depth());
         let len = packed_len(columns, segments, depth);
-        let mut data = vec![Line::ZERO; Line::count(len)];
         let mut sums = vec![0; columns];
-        pack(weights, &mut bytes_mut(&mut data)[..len], &mut sums);
+        let data = store.add(len, |to| {
+            pack(weights, to, &mut sums);
+        });
         PackedWeights {
             data,
             columns,
@@ -36,13 +41,23 @@ impl PackedWeights {
         }
     }
 
-    pub(super) fn view(&self) -> Packed<'_> {
+    pub(super) fn view<'a>(&self, store: &'a Store) -> Packed<'a> {
         Packed {
-            data: onnxq_kernels::bytes(&self.data),
+            data: store.get(&self.data),
             columns: self.columns,
             segments: self.segments,
             depth: self.depth,
         }
+    }
+
+    /// Lines of scratch memory that a product needs.
+    pub(super) fn scratch_lines(&self) -> usize {
+        scratch_lines(&Packed {
+            data: &[],
+            columns: self.columns,
+            segments: self.segments,
+            depth: self.depth,
+        })
     }
 
     /// How many weights make one column.
@@ -166,7 +181,7 @@ impl<'a> Rows<'a> {
 
 /// Lines of scratch memory for a task on as many threads.
 pub(super) fn task_scratch(weights: &PackedWeights, threads: usize) -> usize {
-    scratch_lines(&weights.view()) * threads
+    weights.scratch_lines() * threads
 }
 
 impl Task<'_> {
@@ -179,7 +194,7 @@ impl Task<'_> {
             1 => (g.run_len, 16),
             runs => (runs, 1),
         };
-        let each = scratch_lines(&self.weights.view());
+        let each = self.weights.scratch_lines();
         let mut scratch = scratch.chunks_mut(each.max(1));
         let (mut rest, mut at) = (y, 0);
         let mut parts = Vec::new();
@@ -216,7 +231,7 @@ impl Task<'_> {
                     signed: self.signed,
                     geometry,
                 },
-                right: self.weights.view(),
+                right: self.weights.view(call.weights),
                 strides: self.strides,
                 epilogue: Epilogue {
                     offset: self.offset,

@@ -21,6 +21,7 @@ use crate::{
                 task_scratch,
             },
         },
+        store::Store,
     },
 };
 
@@ -80,14 +81,14 @@ struct Group {
 }
 
 impl Weights {
-    fn new(shape: &Shape, w: &Tensor, zeros: &[i32]) -> Weights {
+    fn new(shape: &Shape, w: &Tensor, zeros: &[i32], store: &mut Store) -> Weights {
         let signed = w.dtype() == DType::I8;
         if shape.is_depthwise() {
             return Weights::Depthwise(Columns::new(shape, w, zeros, signed));
         }
         let each = shape.outputs / shape.groups;
         let groups = (0..shape.groups).map(|g| Group {
-            weights: PackedWeights::new(&shape.weights(w, signed, g)),
+            weights: PackedWeights::new(&shape.weights(w, signed, g), store),
             zeros: zeros
                 .get(g * each..(g + 1) * each)
                 .unwrap_or_default()
@@ -139,7 +140,7 @@ pub(in crate::program::steps) fn dequantize(
         last = user;
     }
     let kernel = Dynamic {
-        weights: Weights::new(&shape, &w, &zeros),
+        weights: Weights::new(&shape, &w, &zeros, &mut lowering.weights),
         shape,
         signed: x.dtype == DType::I8,
         has_zero,

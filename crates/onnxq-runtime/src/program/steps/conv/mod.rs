@@ -89,7 +89,8 @@ pub(super) fn qlinear(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option
         let each = outputs / shape.groups;
         let groups = (0..shape.groups).map(|g| {
             let columns = g * each..(g + 1) * each;
-            let weights = PackedWeights::new(&shape.weights(&w, w_signed, g));
+            let weights =
+                PackedWeights::new(&shape.weights(&w, w_signed, g), &mut lowering.weights);
             let zero = w_zeros.get(columns.clone()).unwrap_or_default().to_vec();
             let offset = offsets(bias[columns].iter().copied(), x_zero, &weights, &zero);
             Group {
