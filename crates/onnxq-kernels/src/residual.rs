@@ -1,12 +1,14 @@
 //! The sum with another quantized tensor, after a product has become bytes and while these are in
 //! the cache.
 
-use crate::{Quantize, Requantize, Residual, elementwise::CHUNK, tiers::tiers};
+#[cfg(target_arch = "x86_64")]
+use crate::Isa;
+use crate::{Cpu, Quantize, Quantized, Requantize, Residual, elementwise::CHUNK, tiers::tiers};
 
 /// Adds the residual to the rows that begin at `rows` (`usize::MAX` for rows that nobody wants) and
 /// have `len` bytes. Rows that follow on each other are one.
 pub(crate) fn add_rows(
-    cpu: crate::Cpu,
+    cpu: Cpu,
     rows: impl Iterator<Item = usize>,
     len: usize,
     to: &Requantize<'_>,
@@ -27,102 +29,197 @@ pub(crate) fn add_rows(
 }
 
 fn add_one(
-    cpu: crate::Cpu,
+    cpu: Cpu,
     range: core::ops::Range<usize>,
     to: &Requantize<'_>,
     residual: &Residual<'_>,
     y: &mut [u8],
 ) {
-    add(
-        cpu,
-        &mut y[range.clone()],
-        &residual.data[range],
-        to.zero,
-        to.bounds[0] < 0,
-        residual,
-    );
+    let (y, other) = (&mut y[range.clone()], &residual.data[range]);
+    add(cpu, y, other, to.zero, to.bounds[0] < 0, residual);
 }
 
-/// The value of a byte of either type is that of the flipped byte, less the second number.
-#[inline(always)]
-fn flipped(zero: i32, signed: bool) -> (u8, i32) {
-    match signed {
-        true => (0x80, zero + 128),
-        false => (0, zero),
-    }
-}
-
-/// What a chunk of bytes becomes with a chunk of others. A closure would not be compiled for the
-/// tier.
+/// What a chunk of bytes becomes with a chunk of others.
 #[derive(Clone, Copy)]
 struct Sum {
-    /// Of the bytes and of the others: what flips them, zero point, scale.
-    operands: [(u8, i32, f32); 2],
+    /// Of the bytes and of the others.
+    operands: [Quantized; 2],
     to: Quantize,
-    /// The same in steps of the result: the factors of flipped bytes, and what is added. `None` where
+    /// The same in steps of the result: the factors of both, and what is added. `None` where
     /// roundings could reach too far.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "for one tier")
+    )]
     steps: Option<[f32; 3]>,
 }
 
 impl Sum {
-    #[inline(always)]
-    fn chunk(self, y: &mut [u8; CHUNK], other: &[u8; CHUNK]) {
-        let [(flip, zero, scale), (other_flip, other_zero, other_scale)] = self.operands;
-        let mut sums = [0.0; CHUNK];
-        if let Some([factor, other_factor, start]) = self.steps {
-            for i in 0..CHUNK {
-                let (q, other) = (f32::from(y[i] ^ flip), f32::from(other[i] ^ other_flip));
-                sums[i] = q * factor + (other * other_factor + start);
-            }
-            let mut bytes = [0; CHUNK];
-            if self.to.approximate(1.0, &sums, &mut bytes) {
-                *y = bytes;
-                return;
-            }
-        }
-        for i in 0..CHUNK {
-            let q = i32::from(y[i] ^ flip) - zero;
-            let other = i32::from(other[i] ^ other_flip) - other_zero;
-            sums[i] = q as f32 * scale + other as f32 * other_scale;
-        }
-        self.to.chunk(&sums, y);
-    }
-}
-
-tiers! {
-    /// Adds `other` to bytes with the zero point `zero`, in place.
-    pub(crate) fn add(
-        y: &mut [u8], other: &[u8], zero: i32, signed: bool, residual: &Residual<'_>,
-    ) {
+    fn new(zero: i32, signed: bool, residual: &Residual<'_>) -> Sum {
         let [scale, other_scale, sum_scale] = residual.scales;
         let [other_zero, sum_zero] = residual.zeros;
-        let (flip, zero) = flipped(zero, signed);
-        let (other_flip, other_zero) = flipped(other_zero, residual.signed);
         // Seven roundings, each of at most half a unit of the largest number that can be.
         let (factor, other_factor) = (scale / sum_scale, other_scale / sum_scale);
         let start = -(zero as f32 * factor + other_zero as f32 * other_factor);
         let largest = 255.0 * (factor.abs() + other_factor.abs()) + start.abs();
-        let steps = (largest < 900.0).then_some([factor, other_factor, start]);
-        let sum = Sum {
-            steps,
-            operands: [(flip, zero, scale), (other_flip, other_zero, other_scale)],
+        let of = |scale, zero, signed| Quantized {
+            scale,
+            zero,
+            signed,
+        };
+        Sum {
+            operands: [
+                of(scale, zero, signed),
+                of(other_scale, other_zero, residual.signed),
+            ],
             to: Quantize {
                 scale: sum_scale,
                 zero: sum_zero,
                 bounds: residual.bounds,
             },
+            steps: (largest < 900.0).then_some([factor, other_factor, start]),
+        }
+    }
+
+    /// The definition. Not a closure, which would not be compiled for the tier.
+    #[inline(always)]
+    fn chunk(self, y: &mut [u8; CHUNK], other: &[u8; CHUNK]) {
+        let [a, b] = self.operands;
+        let mut sums = [0.0; CHUNK];
+        for i in 0..CHUNK {
+            sums[i] = a.real(y[i]) + b.real(other[i]);
+        }
+        self.to.chunk(&sums, y);
+    }
+}
+
+/// Adds `other` to bytes with the zero point `zero`, in place.
+pub(crate) fn add(
+    cpu: Cpu,
+    y: &mut [u8],
+    other: &[u8],
+    zero: i32,
+    signed: bool,
+    residual: &Residual<'_>,
+) {
+    let sum = Sum::new(zero, signed, residual);
+    let (whole, rest) = y.as_chunks_mut::<CHUNK>();
+    let (other_whole, other_rest) = other.as_chunks::<CHUNK>();
+    chunks(cpu, whole, other_whole, sum);
+    if !rest.is_empty() {
+        let (mut some, mut others) = ([[0; CHUNK]], [[0; CHUNK]]);
+        some[0][..rest.len()].copy_from_slice(rest);
+        others[0][..rest.len()].copy_from_slice(&other_rest[..rest.len()]);
+        chunks(cpu, &mut some, &others, sum);
+        rest.copy_from_slice(&some[0][..rest.len()]);
+    }
+}
+
+fn chunks(cpu: Cpu, y: &mut [[u8; CHUNK]], other: &[[u8; CHUNK]], sum: Sum) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Isa::Avx512Vnni | Isa::Amx, Some(steps)) = (cpu.isa(), sum.steps) {
+        let chunks = match sum.operands.map(|q| q.signed) {
+            [false, false] => avx512::chunks::<false, false>,
+            [false, true] => avx512::chunks::<false, true>,
+            [true, false] => avx512::chunks::<true, false>,
+            [true, true] => avx512::chunks::<true, true>,
         };
-        let (whole, rest) = y.as_chunks_mut::<CHUNK>();
-        let (other_whole, other_rest) = other.as_chunks::<CHUNK>();
-        for (y, other) in whole.iter_mut().zip(other_whole) {
+        #[expect(unsafe_code, reason = "instructions that the tier promises")]
+        // SAFETY: the processor has the tier.
+        unsafe {
+            chunks(y, other, sum, steps);
+        }
+        return;
+    }
+    plain(cpu, y, other, sum);
+}
+
+tiers! {
+    fn plain(y: &mut [[u8; CHUNK]], other: &[[u8; CHUNK]], sum: Sum) {
+        for (y, other) in y.iter_mut().zip(other) {
             sum.chunk(y, other);
         }
-        if !rest.is_empty() {
-            let (mut some, mut others) = ([0; CHUNK], [0; CHUNK]);
-            some[..rest.len()].copy_from_slice(rest);
-            others[..rest.len()].copy_from_slice(&other_rest[..rest.len()]);
-            sum.chunk(&mut some, &others);
-            rest.copy_from_slice(&some[..rest.len()]);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use core::arch::x86_64::*;
+
+    use super::{CHUNK, Sum};
+
+    /// What a sum may be off the middle between two bytes, at least, to be certain.
+    const FAR: f32 = 0.4995;
+
+    /// 16 bytes as floats.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn floats<const SIGNED: bool>(bytes: &[u8; 16]) -> __m512 {
+        let bytes = _mm_set_epi64x(
+            i64::from_le_bytes([
+                bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14],
+                bytes[15],
+            ]),
+            i64::from_le_bytes([
+                bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+            ]),
+        );
+        _mm512_cvtepi32_ps(match SIGNED {
+            true => _mm512_cvtepi8_epi32(bytes),
+            false => _mm512_cvtepu8_epi32(bytes),
+        })
+    }
+
+    /// The sums in steps of the result, by the definition where one is close to the middle between
+    /// two bytes.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    #[expect(unsafe_code, reason = "a store to a register's worth of bytes")]
+    pub(super) fn chunks<const SIGNED: bool, const OTHER: bool>(
+        y: &mut [[u8; CHUNK]],
+        other: &[[u8; CHUNK]],
+        sum: Sum,
+        [factor, other_factor, start]: [f32; 3],
+    ) {
+        let [factor, other_factor, start] =
+            [factor, other_factor, start].map(|v| _mm512_set1_ps(v));
+        let zero = _mm512_set1_epi16(sum.to.zero as i16);
+        let [low, high] = sum.to.bounds.map(|v| _mm512_set1_epi8(v as i8));
+        let is_signed = sum.to.bounds[0] < 0;
+        // Packing leaves the bytes of four registers in turns, four by four.
+        let order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+        for (y, other) in y.iter_mut().zip(other) {
+            let (parts, _) = y.as_chunks::<16>();
+            let (others, _) = other.as_chunks::<16>();
+            let mut codes = [_mm512_setzero_si512(); 4];
+            let mut farthest = _mm512_setzero_ps();
+            for i in 0..4 {
+                let others = _mm512_fmadd_ps(floats::<OTHER>(&others[i]), other_factor, start);
+                let sums = _mm512_fmadd_ps(floats::<SIGNED>(&parts[i]), factor, others);
+                // What rounding takes away.
+                let distance = _mm512_abs_ps(_mm512_reduce_ps::<0>(sums));
+                farthest = _mm512_max_ps(farthest, distance);
+                codes[i] = _mm512_cvtps_epi32(sums);
+            }
+            let far = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(farthest, _mm512_set1_ps(FAR));
+            if far != 0 {
+                sum.chunk(y, other);
+                continue;
+            }
+            let a = _mm512_adds_epi16(_mm512_packs_epi32(codes[0], codes[1]), zero);
+            let b = _mm512_adds_epi16(_mm512_packs_epi32(codes[2], codes[3]), zero);
+            let bytes = match is_signed {
+                true => {
+                    let bytes = _mm512_packs_epi16(a, b);
+                    _mm512_min_epi8(_mm512_max_epi8(bytes, low), high)
+                }
+                false => {
+                    let bytes = _mm512_packus_epi16(a, b);
+                    _mm512_min_epu8(_mm512_max_epu8(bytes, low), high)
+                }
+            };
+            let bytes = _mm512_permutexvar_epi32(order, bytes);
+            // SAFETY: `y` has as many bytes.
+            unsafe { y.as_mut_ptr().cast::<__m512i>().write_unaligned(bytes) };
         }
     }
 }
