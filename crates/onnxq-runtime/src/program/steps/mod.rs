@@ -16,6 +16,7 @@ mod matmul;
 mod movement;
 mod pool;
 mod product;
+mod recurrent;
 pub(super) mod reference;
 mod rows;
 mod strided;
@@ -95,6 +96,7 @@ static FAMILIES: &[(&[&str], Family)] = &[
     (&["Softmax", "LogSoftmax"], rows::softmax),
     (&["com.microsoft.QLinearSoftmax"], byte_softmax::softmax),
     (&["LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"], rows::normalize),
+    (&["GRU", "LSTM", "com.microsoft.DynamicQuantizeLSTM"], recurrent::recurrent),
     (&["Concat"], movement::concat),
     (&["com.microsoft.QLinearConcat"], movement::qlinear_concat),
     (&["Slice"], movement::slice),
