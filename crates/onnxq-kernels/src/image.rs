@@ -166,8 +166,12 @@ impl Planes {
                     to.run(cpu, x, &mut bytes[..count]);
                 }
                 let width = GROUP.min(padded - channel);
-                if padded == 4 {
-                    four(cpu, &bytes, y);
+                match padded {
+                    3 => three(cpu, &bytes, y),
+                    4 => four(cpu, &bytes, y),
+                    _ => {}
+                }
+                if matches!(padded, 3 | 4) {
                     continue;
                 }
                 let y = &mut y[channel..];
@@ -182,6 +186,15 @@ const STRIP: usize = 256;
 const GROUP: usize = 16;
 
 tiers! {
+    /// The first three planes of [`STRIP`] bytes, to pixels of three channels.
+    fn three(planes: &[u8; STRIP * GROUP], y: &mut [u8]) {
+        let (a, rest) = planes.split_at(STRIP);
+        let (b, c) = rest.split_at(STRIP);
+        for (((y, a), b), c) in y.as_chunks_mut().0.iter_mut().zip(a).zip(b).zip(c) {
+            *y = [*a, *b, *c];
+        }
+    }
+
     /// The first four planes of [`STRIP`] bytes, to pixels of four channels.
     fn four(planes: &[u8; STRIP * GROUP], y: &mut [u8]) {
         let (a, rest) = planes.split_at(STRIP);
