@@ -270,13 +270,13 @@ fn biases(
 
 /// The matrices of each direction of a DynamicQuantizeLSTM.
 fn coded_matrices(
-    lowering: &Lowering<'_>,
+    lowering: &mut Lowering<'_>,
     n: NodeId,
     s: Sizes,
     directions: usize,
 ) -> Option<Vec<[Codes; 2]>> {
-    let matrix = |operand: usize, depth: usize, parameters: usize, d: usize| {
-        let tensor = lowering.constant_operand(n, operand)?;
+    let mut matrix = |operand: usize, depth: usize, parameters: usize, d: usize| {
+        let tensor = lowering.constant_operand(n, operand)?.clone();
         let signed = byte_bounds(tensor.dtype())?[0] < 0;
         (tensor.dims() == [directions, depth, s.width]).then_some(())?;
         let data = &tensor.bytes()[d * depth * s.width..][..depth * s.width];
@@ -290,14 +290,15 @@ fn coded_matrices(
         let zeros = lowering.constant_operand(n, parameters + 1)?;
         let zeros = zeros.to_i64s().ok()?[part(zeros.len())?].to_vec();
         let zeros = Tensor::from_vec(&[zeros.len()][..], zeros).ok()?;
+        let weights = Weights::matrix(data, signed, depth, s.width);
         Some(Codes {
-            weights: PackedWeights::new(&Weights::matrix(data, signed, depth, s.width)),
+            weights: PackedWeights::new(&weights, &mut lowering.weights),
             zeros: packed_zeros(Some(&zeros), signed, s.width)?,
             scale,
         })
     };
-    let direction = |d| Some([matrix(1, s.input, 8, d)?, matrix(2, s.hidden, 10, d)?]);
-    (0..directions).map(direction).collect()
+    let mut direction = |d| Some([matrix(1, s.input, 8, d)?, matrix(2, s.hidden, 10, d)?]);
+    (0..directions).map(&mut direction).collect()
 }
 
 impl Codes {
