@@ -26,6 +26,12 @@ proptest! {
         let any = packed(&of(&rows, [depth, 1], [1, depth * columns, columns, 1]));
         let from_rows = packed(&of(&rows, [1, depth], [1, depth * columns, 0, columns]));
         let from_columns = packed(&of(&by_column, [1, depth], [segments * depth, depth, 0, 1]));
+        // As the positions of a window and their channels.
+        for positions in (1..=depth).filter(|&n| depth % n == 0) {
+            let each = depth / positions;
+            let strides = [1, depth * columns, each * columns, columns];
+            prop_assert!(any == packed(&of(&rows, [positions, each], strides)));
+        }
         prop_assert!(any == from_rows);
         prop_assert!(any == from_columns);
         let flip = if signed { 0 } else { 0x80 };
