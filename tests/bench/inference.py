@@ -3,12 +3,12 @@
 
     target/oracle-venv/bin/python tests/bench/inference.py target/release/onnxq-opt MODEL.onnx[=DATA.npz]...
 
-Each tool has the model that it is best served with. Ours comes from `preprocess,quantize,fuse`, static with
-weights per channel and U8S8 or S8S8 (and `contrib-ops`), or dynamic; theirs from `quantize_static` (QDQ, U8S8, per channel) or
-`quantize_dynamic` after `quant_pre_process`; OpenVINO gets the static file, and beside the dynamic ones the float model,
-which it runs in bf16 where the machine has it. DATA is for calibration, arrays by the names of inputs, samples stacked;
-without it samples are random. Dimensions that a model leaves open are 1, or 128 where they are named like the
-length of a sequence.
+Each tool has the model that it is best served with. Ours comes from `preprocess,quantize,fuse`: static with weights per
+channel as U8S8 and as S8S8 (and `contrib-ops`), or dynamic. Theirs comes from `quantize_static` (QDQ, U8S8, per
+channel) or `quantize_dynamic`, after `quant_pre_process`. OpenVINO gets the static file, and beside dynamic ones the
+float model, which it runs in bf16 where the machine has that. DATA is for calibration, arrays by the names of inputs,
+samples stacked; without it samples are random. Dimensions that a model leaves open are 1, or 128 where they are named
+like the length of a sequence.
 
 Latency: every figure is the median of the runs of a process. The tools take turns, process by process, and the
 ratios printed are medians over the rounds of theirs divided by ours: above 1, ours is faster. With --best the
@@ -75,6 +75,12 @@ try:
     quant_pre_process(source, pre)
 except Exception:
     quant_pre_process(source, pre, skip_symbolic_shape=True)
+import onnx
+model = onnx.load(pre)
+if next(o.version for o in model.opset_import if not o.domain) < 13:
+    # Before, there are no scales per channel: the tool writes them all the same, and cannot load that.
+    from onnx import version_converter
+    onnx.save(version_converter.convert_version(model, 13), pre)
 session = onnxruntime.InferenceSession(pre, providers=["CPUExecutionProvider"])
 inputs = {i.name: len(i.shape) for i in session.get_inputs()}
 class Reader(CalibrationDataReader):
@@ -88,9 +94,8 @@ if kind == "static":
     quantize_static(pre, out, Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
                     weight_type=QuantType.QInt8, per_channel=True)
 else:
-    import onnx
     # The tool has no product for signed weights of convolutions.
-    convolves = any(n.op_type == "Conv" for n in onnx.load(pre, load_external_data=False).graph.node)
+    convolves = any(n.op_type == "Conv" for n in model.graph.node)
     quantize_dynamic(pre, out, weight_type=QuantType.QUInt8 if convolves else QuantType.QInt8)
 """
 
