@@ -113,7 +113,13 @@ unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut
 }
 
 /// How far ahead weights are fetched, in bytes: in layers of few rows they come from beyond the second-level cache.
-const AHEAD: usize = 8 << 10;
+fn ahead(x: &Block) -> usize {
+    // A few steps of a block are followed by those of the next one.
+    match x.steps {
+        0..=16 => x.block_stride,
+        _ => 8 << 10,
+    }
+}
 
 /// Blocks whose sums become results together, a line of the cache in each row.
 const QUAD: usize = 4;
@@ -137,6 +143,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
 ) {
     static ZERO: Line = Line::ZERO;
     let x = *x;
+    let ahead = ahead(&x);
     let last = finish.last;
     let mut quick = finish.quick;
     let results = finish.rows;
@@ -174,7 +181,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
                 if !first && !final_ && done >= results.len() {
                     let count = until.min(x.steps - 1) - multiplied;
                     // SAFETY: the caller's guarantees.
-                    unsafe { products::<G, SIGNED>(&mut a, &mut b, count, x.row_stride) }
+                    unsafe { products::<G, SIGNED>(&mut a, &mut b, count, x.row_stride, ahead) }
                     multiplied += count;
                     continue;
                 }
@@ -189,7 +196,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
                         unsafe { load(group, from) }
                     }
                     // SAFETY: the caller's guarantees.
-                    unsafe { product::<SIGNED>(group, *a, b, x.row_stride) }
+                    unsafe { product::<SIGNED>(group, *a, b, x.row_stride, ahead) }
                     *a = a.wrapping_add(STEP);
                     if final_ && group > 0 {
                         // SAFETY: this is where the sums of the block go.
@@ -318,7 +325,13 @@ unsafe fn store(group: usize, to: *mut i32) {
     unsafe_code,
     reason = "tile registers, which the compiler does not know"
 )]
-unsafe fn product<const SIGNED: bool>(group: usize, a: *const u8, b: *const u8, row_stride: usize) {
+unsafe fn product<const SIGNED: bool>(
+    group: usize,
+    a: *const u8,
+    b: *const u8,
+    row_stride: usize,
+    ahead: usize,
+) {
     macro_rules! product {
         ($instruction:literal, $sum:literal) => {
             // SAFETY: the caller's guarantee.
@@ -335,7 +348,7 @@ unsafe fn product<const SIGNED: bool>(group: usize, a: *const u8, b: *const u8, 
     }
     if group == 0 {
         for line in 0..ROWS {
-            let ahead = b.wrapping_add(AHEAD + line * STEP).cast();
+            let ahead = b.wrapping_add(ahead + line * STEP).cast();
             // SAFETY: a hint, of any address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead) };
         }
@@ -375,6 +388,7 @@ unsafe fn products<const G: usize, const SIGNED: bool>(
     b: &mut *const u8,
     steps: usize,
     row_stride: usize,
+    ahead: usize,
 ) {
     macro_rules! products {
         ($instruction:literal: $($sum:literal $name:ident $group:literal),+) => {
@@ -412,7 +426,7 @@ unsafe fn products<const G: usize, const SIGNED: bool>(
                     steps = inout(reg) steps => _,
                     row = in(reg) STEP,
                     stride = in(reg) row_stride,
-                    ahead = const AHEAD,
+                    ahead = in(reg) ahead,
                     options(nostack, readonly),
                 )
             }
