@@ -196,15 +196,11 @@ impl Product<'_> {
         let (staged, sums) = (bytes_mut(staged), integers(sums));
         let blocks = right.columns.div_ceil(COLUMNS);
         let (sums, start) = sums.split_at_mut(blocks * GROUPS * ROWS * COLUMNS);
-        let groups = match walk.groups <= tile.most {
-            true => walk.groups,
-            false => tile.groups,
-        };
-        let rows = left.geometry.rows().min(groups * ROWS);
+        let rows = left.geometry.rows().min(tile.groups * ROWS);
         let passes = left.geometry.bytes(rows).div_ceil(LEFT_BYTES);
         let pass_steps = steps.div_ceil(passes.max(1));
         // As many rows at a time for each turn as are needed for the fewest turns.
-        let turns = walk.groups.div_ceil(groups);
+        let turns = walk.groups.div_ceil(tile.groups);
         let turn = walk.groups.div_ceil(turns);
         let panel = match turns {
             1 => blocks,

@@ -8,13 +8,6 @@
 //! a[1]  tmm3   tmm1
 //! a[2]  tmm3   tmm2
 //! ```
-//!
-//! A fourth group (`tmm5`) is there for products of no more rows than that: their weights are read once, which is what
-//! takes the time.
-//!
-//! `tmm3` is loaded anew for each group. The four loads of a step take 32 cycles, its three products 48. Two by
-//! two would take as many loads for four products, but needs all eight registers: processors
-//! have been seen on which that falls to a fifth of the speed, while five registers keep half of it.
 
 use core::{
     arch::{
@@ -35,7 +28,6 @@ use crate::{
 pub(super) const TILE: Tile = Tile {
     isa: Isa::Amx,
     groups: 3,
-    most: 4,
     blocks: 1,
     unsigned: false,
     multiply: [multiply, multiply],
@@ -98,14 +90,12 @@ unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut
     let sweep = match (x.groups, form) {
         (1, None) => groups::<1, SIGNED, SUMS>,
         (2, None) => groups::<2, SIGNED, SUMS>,
-        (3, None) => groups::<3, SIGNED, SUMS>,
-        (_, None) => groups::<4, SIGNED, SUMS>,
+        (_, None) => groups::<3, SIGNED, SUMS>,
         (1, Some(_)) => groups::<1, SIGNED, ANY>,
         (2, Some(_)) => groups::<2, SIGNED, ANY>,
-        (3, Some(U8)) => groups::<3, SIGNED, U8>,
-        (3, Some(I8)) => groups::<3, SIGNED, I8>,
-        (3, Some(_)) => groups::<3, SIGNED, ANY>,
-        (_, Some(_)) => groups::<4, SIGNED, ANY>,
+        (_, Some(U8)) => groups::<3, SIGNED, U8>,
+        (_, Some(I8)) => groups::<3, SIGNED, I8>,
+        (_, Some(_)) => groups::<3, SIGNED, ANY>,
     };
     // SAFETY: the tile is chosen where the processor has the tier, and the caller's guarantees
     // are handed on.
@@ -280,8 +270,7 @@ unsafe fn load(group: usize, (from, stride): (*const i32, usize)) {
     match group {
         0 => load!("tmm0"),
         1 => load!("tmm1"),
-        2 => load!("tmm2"),
-        _ => load!("tmm5"),
+        _ => load!("tmm2"),
     }
 }
 
@@ -311,8 +300,7 @@ unsafe fn store(group: usize, to: *mut i32) {
     match group {
         0 => store!("tmm0"),
         1 => store!("tmm1"),
-        2 => store!("tmm2"),
-        _ => store!("tmm5"),
+        _ => store!("tmm2"),
     }
 }
 
@@ -367,10 +355,8 @@ unsafe fn product<const SIGNED: bool>(
         (0, true) => product!("tdpbssd", "tmm0"),
         (1, false) => product!("tdpbusd", "tmm1"),
         (1, true) => product!("tdpbssd", "tmm1"),
-        (2, false) => product!("tdpbusd", "tmm2"),
-        (2, true) => product!("tdpbssd", "tmm2"),
-        (_, false) => product!("tdpbusd", "tmm5"),
-        (_, true) => product!("tdpbssd", "tmm5"),
+        (_, false) => product!("tdpbusd", "tmm2"),
+        (_, true) => product!("tdpbssd", "tmm2"),
     }
 }
 
@@ -437,9 +423,7 @@ unsafe fn products<const G: usize, const SIGNED: bool>(
         (1, true) => products!("tdpbssd": "tmm0" a0 0),
         (2, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1),
         (2, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1),
-        (3, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
-        (3, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
-        (_, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2, "tmm5" a3 3),
-        (_, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2, "tmm5" a3 3),
+        (_, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
+        (_, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
     }
 }

@@ -26,7 +26,6 @@ use crate::{Isa, pack::STEP};
 pub(super) const TILE: Tile = Tile {
     isa: Isa::Avx2,
     groups: 3,
-    most: 3,
     blocks: 1,
     unsigned: false,
     multiply: [multiply::<false>, multiply::<true>],

@@ -25,7 +25,6 @@ use crate::{Isa, pack::STEP};
 pub(super) const TILE: Tile = Tile {
     isa: Isa::Avx512Vnni,
     groups: 3,
-    most: 3,
     blocks: 4,
     unsigned: true,
     multiply: [multiply::<false>, multiply::<true>],

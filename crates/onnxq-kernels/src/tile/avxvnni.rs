@@ -16,7 +16,6 @@ use crate::{Isa, pack::STEP};
 pub(super) const TILE: Tile = Tile {
     isa: Isa::AvxVnni,
     groups: 3,
-    most: 3,
     blocks: 1,
     unsigned: true,
     multiply: [multiply::<false>, multiply::<true>],

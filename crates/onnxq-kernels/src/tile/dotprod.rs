@@ -31,7 +31,6 @@ use crate::{Isa, pack::STEP};
 pub(super) const TILE: Tile = Tile {
     isa: Isa::Dotprod,
     groups: 3,
-    most: 3,
     blocks: 1,
     unsigned: false,
     multiply: [multiply::<false>, multiply::<true>],

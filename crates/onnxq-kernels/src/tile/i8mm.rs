@@ -39,7 +39,6 @@ const STEPS: usize = 8;
 pub(super) const TILE: Tile = Tile {
     isa: Isa::I8mm,
     groups: 3,
-    most: 3,
     blocks: 1,
     unsigned: false,
     multiply: [multiply::<false>, multiply::<true>],

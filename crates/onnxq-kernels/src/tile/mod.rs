@@ -31,7 +31,7 @@ use crate::{
 pub(crate) const ROWS: usize = 16;
 
 /// The most groups that one call takes.
-pub(crate) const GROUPS: usize = 4;
+pub(crate) const GROUPS: usize = 3;
 
 /// What a tile works on.
 ///
@@ -128,9 +128,8 @@ pub(crate) type Sweep = unsafe fn(&Block, Range<usize>, &mut Finish<'_, '_>);
 /// A tile of one tier.
 pub(crate) struct Tile {
     pub(crate) isa: Isa,
-    /// What it wants in one call; where there are not more than `most` groups in all, it takes them at once.
+    /// What it wants in one call, at most.
     pub(crate) groups: usize,
-    pub(crate) most: usize,
     pub(crate) blocks: usize,
     /// Whether signed bytes of the left operand must arrive plus 128, as unsigned ones.
     pub(crate) unsigned: bool,

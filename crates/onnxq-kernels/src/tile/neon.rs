@@ -28,7 +28,6 @@ use crate::{Isa, pack::STEP};
 pub(super) const TILE: Tile = Tile {
     isa: Isa::Neon,
     groups: 3,
-    most: 3,
     blocks: 1,
     unsigned: false,
     multiply: [multiply::<false>, multiply::<true>],

@@ -9,7 +9,6 @@ use crate::{
 pub(super) const TILE: Tile = Tile {
     isa: Isa::Portable,
     groups: 1,
-    most: 1,
     blocks: 1,
     unsigned: false,
     multiply: [multiply::<false>, multiply::<true>],
