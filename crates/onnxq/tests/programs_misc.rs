@@ -1,5 +1,5 @@
-//! Random models of a few nodes, compiled, against the reference: recurrent cells, and depthwise
-//! convolutions with dynamic quantization.
+//! Random models of a few nodes, compiled, against the reference: recurrent cells, depthwise
+//! convolutions with dynamic quantization, and nearest elements.
 
 use std::fmt::Write;
 
@@ -323,6 +323,102 @@ fn depthwise() -> impl Strategy<Value = Depthwise> {
     )
 }
 
+/// Resize to the nearest element, plain or after a pool, which leaves the channels last.
+#[derive(Clone, Debug)]
+struct Nearest {
+    dims: [usize; 4],
+    to: [usize; 2],
+    sizes: bool,
+    pooled: bool,
+    dtype: &'static str,
+    coordinates: &'static str,
+    rounding: &'static str,
+    seed: u64,
+}
+
+impl Nearest {
+    fn check(&self) {
+        let mut numbers = Numbers(self.seed);
+        let [n, c, height, width] = self.dims;
+        let [to_height, to_width] = self.to;
+        let scales = [
+            to_height as f32 / height as f32,
+            to_width as f32 / width as f32,
+        ];
+        let scales = scales.map(|s| s + 1e-3);
+        let out = match self.sizes {
+            true => self.to,
+            false => [
+                (height as f32 * scales[0]) as usize,
+                (width as f32 * scales[1]) as usize,
+            ],
+        };
+        let constants = format!(
+            "int64[4] sizes = {{{n}, {c}, {to_height}, {to_width}}}, float[4] scales = {{1.0, 1.0, {:?}, {:?}}}",
+            scales[0], scales[1]
+        );
+        let operands = if self.sizes {
+            "x, , , sizes"
+        } else {
+            "x, , scales"
+        };
+        let (before, operands) = match self.pooled {
+            false => ("", operands.to_owned()),
+            true => (
+                "p = MaxPool <kernel_shape = [1, 1]> (x)\n",
+                operands.replacen('x', "p", 1),
+            ),
+        };
+        let nodes = format!(
+            "{before}y = Resize <mode = \"nearest\", nearest_mode = \"{}\", \
+             coordinate_transformation_mode = \"{}\"> ({operands})",
+            self.rounding, self.coordinates
+        );
+        let text = model(
+            &format!("{}[{}] x", self.dtype, list(self.dims)),
+            &format!("{}[{}] y", self.dtype, list([n, c, out[0], out[1]])),
+            &constants,
+            &nodes,
+        );
+        let x = match self.dtype {
+            "float" => numbers.tensor(&self.dims),
+            _ => {
+                let len = self.dims.iter().product();
+                let bytes: Vec<u8> = (0..len).map(|_| numbers.below(256) as u8).collect();
+                Tensor::from_vec(&self.dims[..], bytes).expect("as many elements")
+            }
+        };
+        check(&text, &[Some(x)], 0.0);
+    }
+}
+
+fn nearest() -> impl Strategy<Value = Nearest> {
+    let dims = [1..3usize, 1..20usize, 1..9usize, 1..9usize];
+    let modes = (
+        prop::sample::select(vec!["float", "uint8"]),
+        prop::sample::select(vec!["asymmetric", "half_pixel", "align_corners"]),
+        prop::sample::select(vec![
+            "floor",
+            "ceil",
+            "round_prefer_floor",
+            "round_prefer_ceil",
+        ]),
+    );
+    let flags = (any::<bool>(), any::<bool>());
+    (dims, [1..20usize, 1..20usize], flags, modes, any::<u64>()).prop_map(
+        |(dims, to, (sizes, pooled), (dtype, coordinates, rounding), seed)| Nearest {
+            dims,
+            to,
+            sizes,
+            pooled: pooled && dtype == "uint8",
+            dtype,
+            coordinates,
+            rounding,
+            seed,
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
@@ -334,5 +430,10 @@ proptest! {
     #[test]
     fn dynamic_depthwise_convolutions(conv in depthwise()) {
         conv.check();
+    }
+
+    #[test]
+    fn nearest_elements(node in nearest()) {
+        node.check();
     }
 }

@@ -18,6 +18,7 @@ mod pool;
 mod product;
 mod recurrent;
 pub(super) mod reference;
+mod resize;
 mod rows;
 mod strided;
 mod table;
@@ -97,6 +98,7 @@ static FAMILIES: &[(&[&str], Family)] = &[
     (&["com.microsoft.QLinearSoftmax"], byte_softmax::softmax),
     (&["LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"], rows::normalize),
     (&["GRU", "LSTM", "com.microsoft.DynamicQuantizeLSTM"], recurrent::recurrent),
+    (&["Resize", "Upsample"], resize::resize),
     (&["Concat"], movement::concat),
     (&["com.microsoft.QLinearConcat"], movement::qlinear_concat),
     (&["Slice"], movement::slice),
