@@ -3,7 +3,7 @@
 //! All follow the operators QuantizeLinear, DequantizeLinear, QLinearAdd and QLinearMul step by
 //! step in `f32`, so that results are equal bit for bit.
 
-use crate::{Cpu, epilogue::quantized, tiers::tiers};
+use crate::{Cpu, Residual, epilogue::quantized, residual, tiers::tiers};
 
 /// Elements that are computed together.
 pub(crate) const CHUNK: usize = 64;
@@ -273,7 +273,17 @@ impl Combine {
 
     fn rows(self, cpu: Cpu, a: Operand<'_>, b: Operand<'_>, to: Quantize, y: &mut [u8]) {
         match self {
-            Combine::Add => add(cpu, a, b, to, y),
+            Combine::Add => {
+                let residual = Residual {
+                    data: b.0,
+                    signed: b.1.signed,
+                    scales: [a.1.scale, b.1.scale, to.scale],
+                    zeros: [b.1.zero, to.zero],
+                    bounds: to.bounds,
+                };
+                y.copy_from_slice(a.0);
+                residual::add(cpu, y, b.0, a.1.zero, a.1.signed, &residual);
+            }
             Combine::Multiply => multiply(cpu, a, b, to, y),
         }
     }
@@ -372,24 +382,6 @@ tiers! {
                 sum = sum.wrapping_add(i32::from(x ^ flip));
             }
             *y = sum.wrapping_sub(extra);
-        }
-    }
-
-    fn add(a: Operand<'_>, b: Operand<'_>, to: Quantize, y: &mut [u8]) {
-        let ((a, of_a), (b, of_b)) = (a, b);
-        for (a, y) in a.chunks_exact(b.len()).zip(y.chunks_exact_mut(b.len())) {
-            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<CHUNK>(), b.as_chunks::<CHUNK>());
-            let (y, y_rest) = y.as_chunks_mut();
-            for ((a, b), y) in a.iter().zip(b).zip(y) {
-                let mut sums = [0.0; CHUNK];
-                for i in 0..CHUNK {
-                    sums[i] = of_a.real(a[i]) + of_b.real(b[i]);
-                }
-                to.chunk(&sums, y);
-            }
-            for ((a, b), y) in a_rest.iter().zip(b_rest).zip(y_rest) {
-                *y = to.exact(of_a.real(*a) + of_b.real(*b));
-            }
         }
     }
 

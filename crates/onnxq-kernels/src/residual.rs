@@ -93,7 +93,7 @@ impl Sum {
     }
 }
 
-/// Adds `other` to bytes with the zero point `zero`, in place.
+/// Adds `other`, as often as it fits, to bytes with the zero point `zero`, in place.
 pub(crate) fn add(
     cpu: Cpu,
     y: &mut [u8],
@@ -103,15 +103,17 @@ pub(crate) fn add(
     residual: &Residual<'_>,
 ) {
     let sum = Sum::new(zero, signed, residual);
-    let (whole, rest) = y.as_chunks_mut::<CHUNK>();
     let (other_whole, other_rest) = other.as_chunks::<CHUNK>();
-    chunks(cpu, whole, other_whole, sum);
-    if !rest.is_empty() {
-        let (mut some, mut others) = ([[0; CHUNK]], [[0; CHUNK]]);
-        some[0][..rest.len()].copy_from_slice(rest);
-        others[0][..rest.len()].copy_from_slice(&other_rest[..rest.len()]);
-        chunks(cpu, &mut some, &others, sum);
-        rest.copy_from_slice(&some[0][..rest.len()]);
+    for y in y.chunks_exact_mut(other.len().max(1)) {
+        let (whole, rest) = y.as_chunks_mut::<CHUNK>();
+        chunks(cpu, whole, other_whole, sum);
+        if !rest.is_empty() {
+            let (mut some, mut others) = ([[0; CHUNK]], [[0; CHUNK]]);
+            some[0][..rest.len()].copy_from_slice(rest);
+            others[0][..rest.len()].copy_from_slice(&other_rest[..rest.len()]);
+            chunks(cpu, &mut some, &others, sum);
+            rest.copy_from_slice(&some[0][..rest.len()]);
+        }
     }
 }
 
