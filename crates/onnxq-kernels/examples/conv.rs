@@ -123,6 +123,36 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(next).collect()
 }
 
+/// Bytes in memory that is aligned, as that of tensors is.
+struct Aligned {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Aligned {
+    fn zeros(len: usize) -> Aligned {
+        Aligned {
+            lines: vec![Line::ZERO; Line::count(len)],
+            len,
+        }
+    }
+
+    /// Bytes of no particular kind.
+    fn some(len: usize) -> Aligned {
+        let mut some = Aligned::zeros(len);
+        some.bytes_mut().copy_from_slice(&bytes(len));
+        some
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &onnxq_kernels::bytes(&self.lines)[..self.len]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytes_mut(&mut self.lines)[..self.len]
+    }
+}
+
 /// A convolution: packed weights and what goes with them.
 struct Layer {
     packed: Vec<Line>,
@@ -191,24 +221,11 @@ impl Layer {
 
     fn right(&self) -> Packed<'_> {
         Packed {
-            data: self.packed.as_flattened_bytes(),
+            data: onnxq_kernels::bytes(&self.packed),
             columns: self.to,
             segments: self.taps,
             depth: self.from,
         }
-    }
-}
-
-/// Lines as bytes.
-trait Bytes {
-    fn as_flattened_bytes(&self) -> &[u8];
-}
-
-impl Bytes for [Line] {
-    #[expect(unsafe_code, reason = "plain memory seen as another plain type")]
-    fn as_flattened_bytes(&self) -> &[u8] {
-        // SAFETY: a line is 64 bytes without padding.
-        unsafe { std::slice::from_raw_parts(self.as_ptr().cast(), self.len() * 64) }
     }
 }
 
@@ -226,7 +243,7 @@ fn depthwise<'a>(
         dilations: [1, 1],
         pads: [kernel / 2; 2],
     };
-    let image = bytes(o.size * o.size * channels);
+    let image = Aligned::some(o.size * o.size * channels);
     let mut packed = vec![Line::ZERO; depthwise_packed_len(&window, channels) / 64];
     let weights = pack_depthwise(
         &bytes(channels * kernel * kernel),
@@ -238,19 +255,19 @@ fn depthwise<'a>(
     );
     let narrow = weights.narrow;
     let (offset, scale) = (vec![100; channels], vec![0.01; channels]);
-    let mut y = vec![0; rows.len() * o.result() * channels];
+    let mut y = Aligned::zeros(rows.len() * o.result() * channels);
     let mut scratch = vec![Line::ZERO; depthwise_scratch_lines(&window)];
     Box::new(move || {
         let depthwise = Depthwise {
             image: Image {
-                data: &image,
+                data: image.bytes(),
                 signed: o.signed,
                 dims: [o.size, o.size, channels],
             },
             pad: 128,
             window,
             weights: onnxq_kernels::DepthwiseWeights {
-                data: packed.as_flattened_bytes(),
+                data: onnxq_kernels::bytes(&packed),
                 channels,
                 window,
                 narrow,
@@ -264,34 +281,47 @@ fn depthwise<'a>(
             bounds: [0, 255],
             residual: None,
         };
-        depthwise.run(o.cpu, rows.clone(), &mut y, &to, &mut scratch);
+        depthwise.run(o.cpu, rows.clone(), y.bytes_mut(), &to, &mut scratch);
     })
 }
 
 fn pointwise<'a>(o: &'a Options, layers: &'a [Layer; 2], rows: Range<usize>) -> Part<'a> {
     let pixels = rows.len() * o.size;
     let [there, back] = layers;
-    let mut x = bytes(pixels * there.from);
-    let mut middle = vec![0; pixels * there.to];
+    let mut x = Aligned::some(pixels * there.from);
+    let mut middle = Aligned::zeros(pixels * there.to);
     let lines = layers.each_ref().map(|layer| scratch_lines(&layer.right()));
     let mut scratch = vec![Line::ZERO; lines[0].max(lines[1])];
     Box::new(move || {
         let geometry = |depth| Geometry::matrix(pixels, depth, depth);
-        there.run(o, &x, geometry(there.from), &mut middle, &mut scratch);
-        back.run(o, &middle, geometry(back.from), &mut x, &mut scratch);
+        there.run(
+            o,
+            x.bytes(),
+            geometry(there.from),
+            middle.bytes_mut(),
+            &mut scratch,
+        );
+        back.run(
+            o,
+            middle.bytes(),
+            geometry(back.from),
+            x.bytes_mut(),
+            &mut scratch,
+        );
     })
 }
 
 fn dense<'a>(o: &'a Options, layer: &'a Layer, rows: Range<usize>) -> Part<'a> {
     let channels = layer.to;
-    let x = bytes(o.size * o.size * channels);
-    let mut y = vec![0; rows.len() * o.size * channels];
+    let x = Aligned::some(o.size * o.size * channels);
+    let mut y = Aligned::zeros(rows.len() * o.size * channels);
     let pitch = (o.size + 2) * channels;
-    let mut padded = vec![0; (rows.len() + 2) * pitch];
+    let mut padded = Aligned::zeros((rows.len() + 2) * pitch);
     let mut scratch = vec![Line::ZERO; scratch_lines(&layer.right())];
     Box::new(move || {
         let dims = [o.size, o.size, channels];
-        pad(&x, dims, [1; 4], 128, rows.start..rows.end + 2, &mut padded);
+        let part = rows.start..rows.end + 2;
+        pad(x.bytes(), dims, [1; 4], 128, part, padded.bytes_mut());
         let geometry = Geometry {
             runs: rows.len(),
             run_len: o.size,
@@ -301,7 +331,7 @@ fn dense<'a>(o: &'a Options, layer: &'a Layer, rows: Range<usize>) -> Part<'a> {
             segment_strides: [pitch, 0],
             depth: 3 * channels,
         };
-        layer.run(o, &padded, geometry, &mut y, &mut scratch);
+        layer.run(o, padded.bytes(), geometry, y.bytes_mut(), &mut scratch);
     })
 }
 
