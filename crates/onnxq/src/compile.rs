@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use onnxq_ir::{Graph, Model, Type, ValueId};
+use onnxq_ir::{Graph, Model, NodeId, Op, Type, ValueId};
 use onnxq_runtime::{Cpu, Program, ProgramOptions};
-use onnxq_tensor::Dim;
+use onnxq_tensor::{DType, Dim};
 
 use crate::{Error, Session};
 
@@ -59,11 +59,56 @@ pub fn compile(model: &Model, options: &CompileOptions) -> Result<Program, Error
     let mut model = model.clone();
     bind(&mut model, &options.shapes)?;
     Session::new(PIPELINE).run(&mut model)?;
+    dequantize_products(&mut model.graph);
     let program = ProgramOptions {
         cpu: options.cpu,
         threads: options.threads,
     };
     Ok(Program::new(Arc::new(model), program)?)
+}
+
+/// Makes one DequantizeLinear of the Cast and the Mul that other tools put behind integer products.
+/// It computes the same: `f32(sum) · scale`.
+fn dequantize_products(graph: &mut Graph) {
+    for n in graph.order() {
+        let Some((product, scale, axis)) = (0..2).find_map(|side| scaled_product(graph, n, side))
+        else {
+            continue;
+        };
+        let result = graph.result(n, 0);
+        let op = Op::new("DequantizeLinear").with("axis", axis);
+        let name = graph.value(result).name.clone();
+        let dequantized = graph.insert(op, &[product, scale], format!("{name}_dequantized"));
+        let ty = graph.ty(result).cloned();
+        graph.set_type(dequantized, ty);
+        graph.replace_uses(result, dequantized);
+    }
+}
+
+/// The sums, the scale and its axis, if `n` multiplies the floats of an integer product, operand
+/// `side`, by one scale or by one for each column, and nobody else wants them.
+fn scaled_product(graph: &Graph, n: NodeId, side: usize) -> Option<(ValueId, ValueId, i64)> {
+    let only = |v: ValueId| graph.sole_use(v).map(|_| v);
+    let is = |n: NodeId, op_type: &str| graph.op(n).is_some_and(|op| op.is(op_type));
+    let cast = only(graph.operand(n, side).filter(|_| is(n, "Mul"))?)?;
+    let float = i64::from(DType::F32.onnx());
+    let to_float = graph.op(cast.node)?.int("to", 0) == float;
+    let product = only(
+        graph
+            .operand(cast.node, 0)
+            .filter(|_| is(cast.node, "Cast") && to_float)?,
+    )?;
+    let matrix = is(product.node, "MatMulInteger");
+    (matrix || is(product.node, "ConvInteger")).then_some(())?;
+    let scale = graph.operand(n, 1 - side)?;
+    let dims = graph.ty(product)?.shape()?;
+    let axis = dims.len().checked_sub(1)?;
+    match graph.ty(scale)?.shape()?.as_slice() {
+        [] => {}
+        [columns] if matrix && *columns == dims[axis] => {}
+        _ => return None,
+    }
+    Some((product, scale, axis as i64))
 }
 
 /// Gives inputs their dimensions, and every symbol in them its value wherever it occurs.

@@ -262,3 +262,45 @@ proptest! {
         }
     }
 }
+
+/// What the dynamic quantization of other tools looks like: the sums are cast and multiplied.
+#[test]
+fn products_that_are_cast_and_multiplied() {
+    let text = r#"<ir_version: 8, opset_import: ["": 13]>
+        main (float[3, 4] x, float[1, 2, 5, 5] i) => (float[3, 2] y, float[3, 2] z, float[1, 3, 3, 3] c)
+        <int8[4, 2] w = {1, -2, 3, -4, 5, -6, 7, -8}, int8[4, 2] v = {9, 2, 8, 3, 7, 4, 6, 5}, float ws = {0.02}, float[2] wv = {0.02, 0.03},
+         uint8[3, 2, 3, 3] k = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19,
+            21, 22, 23, 24, 25, 26, 27, 28, 29, 31, 32, 33, 34, 35, 36, 37, 38, 39,
+            41, 42, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55, 56, 57, 58, 59}, uint8 kz = {30}>
+        {
+            q, s, zero = DynamicQuantizeLinear (x)
+            scale = Mul (s, ws)
+            scales = Mul (s, wv)
+            a = MatMulInteger (q, w, zero)
+            fa = Cast <to = 1> (a)
+            y = Mul (fa, scale)
+            b = MatMulInteger (q, v, zero)
+            fb = Cast <to = 1> (b)
+            z = Mul (scales, fb)
+            qi, si, zi = DynamicQuantizeLinear (i)
+            sums = ConvInteger (qi, k, zi, kz)
+            fc = Cast <to = 1> (sums)
+            sc = Mul (si, ws)
+            c = Mul (fc, sc)
+        }"#;
+    let mut numbers = Numbers(5);
+    let mut floats = |dims: &[usize]| {
+        let len = dims.iter().product();
+        let values = (0..len).map(|_| numbers.below(2000) as f32 / 1000.0 - 1.0);
+        Some(Tensor::from_vec(dims, values.collect()).unwrap())
+    };
+    let given = [floats(&[3, 4]), floats(&[1, 2, 5, 5])];
+    let model = onnxq::parse(text).unwrap();
+    let expected = Executor::new(&model).run(&given).unwrap();
+    let program = compile(&model, &CompileOptions::default()).unwrap();
+    assert!(program.steps().all(|step| !step.by_reference));
+    let got = program.run(&mut Memory::new(), &given).unwrap();
+    for (got, expected) in got.iter().zip(&expected) {
+        assert_eq!(got.bytes(), expected.bytes());
+    }
+}
