@@ -1,10 +1,19 @@
 //! Threads that a step is spread over.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// What a part of a step must take for a thread of its own: a good deal more than it takes to wake
 /// one.
 const WORTH_NANOSECONDS: u64 = 8_000;
+
+/// How often a thread looks for something to do before it lets others go first.
+const PATIENCE: u32 = 1_000;
 
 /// A pool of threads, or none.
 pub(super) struct Threads {
@@ -25,12 +34,27 @@ impl Threads {
         })
     }
 
-    /// Runs `f`, which takes about so long, where its steps can be spread, if that is worth it.
+    /// Runs `f`, which takes about so long, where its steps can be spread, if that is worth it. The other
+    /// threads look for parts of steps all the while: to wake one takes as long as many a step.
     pub(super) fn enter<R: Send>(&self, nanoseconds: u64, f: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
-            Some(pool) if nanoseconds / WORTH_NANOSECONDS > 16 => pool.install(f),
-            _ => f(),
+        let Some(pool) = &self.pool else {
+            return f();
+        };
+        if nanoseconds / WORTH_NANOSECONDS <= 16 {
+            return f();
         }
+        pool.install(|| {
+            let run = Arc::new(AtomicBool::new(true));
+            let (running, main) = (Running(run.clone()), rayon::current_thread_index());
+            pool.spawn_broadcast(move |thread| {
+                if Some(thread.index()) != main {
+                    help(&run);
+                }
+            });
+            let result = f();
+            drop(running);
+            result
+        })
     }
 
     /// How many parts to cut a step in that takes about so long on one thread.
@@ -76,6 +100,31 @@ impl Threads {
             }
             first.into_iter().for_each(f);
         });
+    }
+}
+
+/// A run in progress, until it is dropped.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Does what there is to do as long as there is a run.
+fn help(run: &AtomicBool) {
+    let mut idle = 0u32;
+    while run.load(Ordering::Acquire) {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => idle = 0,
+            // Whoever else wants the processor is to have it.
+            _ if idle > PATIENCE => std::thread::yield_now(),
+            _ => {
+                idle += 1;
+                std::hint::spin_loop();
+            }
+        }
     }
 }
 
