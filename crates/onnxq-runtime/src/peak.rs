@@ -58,7 +58,10 @@ fn on_one_thread(cpu: Cpu) -> f64 {
         };
         (0..len).map(next).collect()
     };
-    let (left, right) = (bytes(ROWS * DEPTH), bytes(TIMES * DEPTH * COLUMNS));
+    // Rows in lines of their own: others take two loads each.
+    let mut left = vec![Line::ZERO; Line::count(ROWS * DEPTH)];
+    bytes_mut(&mut left).copy_from_slice(&bytes(ROWS * DEPTH));
+    let right = bytes(TIMES * DEPTH * COLUMNS);
     let weights = Weights {
         data: &right,
         signed: true,
@@ -71,7 +74,7 @@ fn on_one_thread(cpu: Cpu) -> f64 {
     let right = pack(&weights, bytes_mut(&mut packed), &mut [0; COLUMNS]);
     let product = Product {
         left: Left {
-            data: &left,
+            data: onnxq_kernels::bytes(&left),
             signed: false,
             geometry: Geometry {
                 segments: [1, TIMES],
