@@ -6,13 +6,9 @@
 
 #![expect(clippy::print_stdout, reason = "a program that prints a figure")]
 
-use std::{
-    env,
-    error::Error,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-    time::Instant,
-};
+use std::{env, error::Error};
+
+mod timing;
 
 use onnxq_kernels::{
     Activation, Cpu, Epilogue, Geometry, Isa, Left, Line, Output, Packed, Product, Requantize,
@@ -267,14 +263,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let mut parts: Vec<Part<'_>> = parts.into_iter().map(|(_, part)| part).collect();
+    let cpu = o.cpu;
+    let mut parts: Vec<_> = parts.iter_mut().map(|part| move || part.run(cpu)).collect();
     let mut calls = 1;
-    let mut seconds = rounds(o.cpu, &mut parts, calls);
+    let mut seconds = timing::rounds(&mut parts, calls);
     while seconds < ROUND_SECONDS / 2.0 {
         calls *= 2;
-        seconds = rounds(o.cpu, &mut parts, calls);
+        seconds = timing::rounds(&mut parts, calls);
     }
     let mut each: Vec<f64> = (0..ROUNDS)
-        .map(|_| rounds(o.cpu, &mut parts, calls) / calls as f64)
+        .map(|_| timing::rounds(&mut parts, calls) / calls as f64)
         .collect();
     each.sort_by(f64::total_cmp);
     let operations = 2.0 * (rows * depth * columns) as f64;
@@ -296,75 +294,4 @@ fn shares(count: usize, threads: usize) -> Vec<usize> {
         .step_by(each)
         .map(|at| each.min(count - at))
         .collect()
-}
-
-/// Seconds that so many calls take.
-fn rounds(cpu: Cpu, parts: &mut [Part<'_>], calls: usize) -> f64 {
-    if let [part] = parts {
-        let start = thread_seconds();
-        for _ in 0..calls {
-            part.run(cpu);
-        }
-        return thread_seconds() - start;
-    }
-    let (threads, arrived) = (parts.len(), AtomicUsize::new(0));
-    let wait = &|turn: usize| {
-        arrived.fetch_add(1, Ordering::AcqRel);
-        let mut spins = 0;
-        while arrived.load(Ordering::Acquire) < turn * threads {
-            spins += 1;
-            match spins % 1000 {
-                // Where others run as well, the one that is waited for may need this processor.
-                0 => thread::yield_now(),
-                _ => std::hint::spin_loop(),
-            }
-        }
-    };
-    thread::scope(|scope| {
-        let mut handles = Vec::new();
-        for part in parts {
-            handles.push(scope.spawn(move || {
-                wait(1);
-                let start = Instant::now();
-                for call in 0..calls {
-                    part.run(cpu);
-                    wait(call + 2);
-                }
-                start.elapsed().as_secs_f64()
-            }));
-        }
-        let each = handles
-            .into_iter()
-            .map(|thread| thread.join().expect("no panic"));
-        each.fold(0.0, f64::max)
-    })
-}
-
-/// The time that this thread has run, without what others ran in between.
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "std has no such clock")]
-fn thread_seconds() -> f64 {
-    #[repr(C)]
-    struct Time {
-        seconds: i64,
-        nanoseconds: i64,
-    }
-    unsafe extern "C" {
-        fn clock_gettime(clock: i32, time: *mut Time) -> i32;
-    }
-    const THREAD: i32 = 3;
-    let mut time = Time {
-        seconds: 0,
-        nanoseconds: 0,
-    };
-    // SAFETY: the function writes one such structure.
-    unsafe { clock_gettime(THREAD, &mut time) };
-    time.seconds as f64 + time.nanoseconds as f64 * 1e-9
-}
-
-#[cfg(not(target_os = "linux"))]
-fn thread_seconds() -> f64 {
-    use std::time::SystemTime;
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0.0, |time| time.as_secs_f64())
 }

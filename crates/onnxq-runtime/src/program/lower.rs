@@ -528,6 +528,7 @@ impl<'m> Lowering<'m> {
                     Tensor::scalar(0u8)
                 }
             });
+        let operations: u64 = self.steps.iter().map(|s| s.kernel.operations()).sum();
         let threads = Threads::new(self.options.threads)
             .map_err(|e| ProgramError::Threads(self.options.threads, e.to_string()))?;
         Ok(Program {
@@ -541,6 +542,8 @@ impl<'m> Lowering<'m> {
             outputs,
             options: self.options,
             threads,
+            // What is no product takes about as long as those.
+            nanoseconds: operations / 500,
             steps: self.steps,
         })
     }

@@ -67,6 +67,8 @@ pub struct Program {
     model: Arc<Model>,
     steps: Vec<Step>,
     constants: Vec<Tensor>,
+    /// About how long a run takes on one thread.
+    nanoseconds: u64,
     /// Packed weights.
     weights: Store,
     /// Offset and length of each buffer, in lines.
@@ -216,11 +218,8 @@ impl Program {
             let tensor = tensor.map(aligned).unwrap_or_else(|| Tensor::scalar(0u8));
             memory.inputs.push(tensor);
         }
-        let operations: u64 = self.steps.iter().map(|s| s.kernel.operations()).sum();
-        // What is no product takes about as long as those.
-        let nanoseconds = operations / 500;
         self.threads
-            .enter(nanoseconds, || self.run_steps(memory, times))
+            .enter(self.nanoseconds, || self.run_steps(memory, times))
     }
 
     fn run_steps(

@@ -10,11 +10,7 @@ use onnxq_ops::EvalError;
 use onnxq_tensor::Tensor;
 
 use super::{Codes, Shape};
-use crate::program::{
-    call::Call,
-    steps::{Kernel, product::product_name},
-    threads::cut,
-};
+use crate::program::{call::Call, steps::Kernel, threads::cut};
 
 /// The packed weights of a depthwise convolution.
 pub(super) struct Columns {
@@ -161,16 +157,7 @@ impl Depthwise {
 
 impl Kernel for Depthwise {
     fn name(&self, cpu: Cpu) -> String {
-        let add = if self.codes.added.is_some() {
-            "+add"
-        } else {
-            ""
-        };
-        product_name(
-            &format!("conv{add} {}", self.shape.name()),
-            self.signed,
-            cpu,
-        )
+        self.codes.name(&self.shape, self.signed, cpu)
     }
 
     fn operations(&self) -> u64 {

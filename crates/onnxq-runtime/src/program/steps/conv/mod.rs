@@ -7,6 +7,7 @@ mod product;
 mod shape;
 
 use onnxq_ir::{NodeId, Op};
+use onnxq_kernels::Cpu;
 use onnxq_tensor::DType;
 
 use self::{
@@ -17,7 +18,7 @@ use self::{
 use super::{
     Kernel,
     elementwise::{Quantization, byte_bounds},
-    product::{Added, PackedWeights, offsets, packed_zeros},
+    product::{Added, PackedWeights, offsets, packed_zeros, product_name},
 };
 use crate::program::{
     Place,
@@ -31,6 +32,17 @@ struct Codes {
     zero: i32,
     bounds: [i32; 2],
     added: Option<Added>,
+}
+
+impl Codes {
+    /// For a profile.
+    fn name(&self, shape: &Shape, signed: bool, cpu: Cpu) -> String {
+        let add = match self.added {
+            Some(_) => "+add",
+            None => "",
+        };
+        product_name(&format!("conv{add} {}", shape.name()), signed, cpu)
+    }
 }
 
 /// QLinearConv, perhaps with the QLinearAdd that follows.

@@ -8,7 +8,7 @@ use crate::program::{
     call::Call,
     steps::{
         Kernel,
-        product::{Finish, PackedWeights, Rows, Task, product_name, task_scratch},
+        product::{Finish, PackedWeights, Rows, Task, task_scratch},
     },
 };
 
@@ -31,16 +31,7 @@ pub(super) struct Group {
 
 impl Kernel for Dense {
     fn name(&self, cpu: Cpu) -> String {
-        let add = if self.codes.added.is_some() {
-            "+add"
-        } else {
-            ""
-        };
-        product_name(
-            &format!("conv{add} {}", self.shape.name()),
-            self.signed,
-            cpu,
-        )
+        self.codes.name(&self.shape, self.signed, cpu)
     }
 
     fn operations(&self) -> u64 {
