@@ -17,12 +17,12 @@
 //! AVX2 has dot products of two numbers of 16 bits: it takes rows by twos. Other tiers run the
 //! plain loop below, which defines the result.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx2"))]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
 mod avx512;
 mod pack;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", any(feature = "avx2", feature = "avx512vnni")))]
 mod strip;
 mod target;
 
@@ -146,7 +146,6 @@ impl Depthwise<'_> {
     }
 
     /// Computes the rows, if a vector tier can.
-    #[cfg(target_arch = "x86_64")]
     fn by_vectors<T: Target>(
         &self,
         cpu: Cpu,
@@ -155,21 +154,18 @@ impl Depthwise<'_> {
         to: &T,
         scratch: &mut [Line],
     ) -> bool {
-        self.weights.narrow
-            && to.is_plain()
-            && (avx512::run(self, cpu, rows.clone(), y, to, scratch)
-                || avx2::run(self, cpu, rows, y, to, scratch))
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn by_vectors<T: Target>(
-        &self,
-        _: Cpu,
-        _: Range<usize>,
-        _: &mut [T::Element],
-        _: &T,
-        _: &mut [Line],
-    ) -> bool {
+        if !self.weights.narrow || !to.is_plain() {
+            return false;
+        }
+        #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
+        if avx512::run(self, cpu, rows.clone(), y, to, scratch) {
+            return true;
+        }
+        #[cfg(all(target_arch = "x86_64", feature = "avx2"))]
+        if avx2::run(self, cpu, rows.clone(), y, to, scratch) {
+            return true;
+        }
+        let _ = (cpu, rows, y, scratch);
         false
     }
 

@@ -199,7 +199,7 @@ pub(crate) struct Finish<'a, 'y> {
     /// Whether these are the last steps of the depth, so that the sums are complete.
     pub(crate) last: bool,
     /// The quick way to bytes, for outputs that allow it.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
     pub(crate) quick: Option<crate::requantize::Quick<'a>>,
 }
 

@@ -42,6 +42,20 @@ impl Isa {
         Isa::I8mm,
     ];
 
+    /// Whether the features of this crate have it.
+    const fn is_compiled(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            Isa::Avx2 => cfg!(all(target_arch = "x86_64", feature = "avx2")),
+            Isa::AvxVnni => cfg!(all(target_arch = "x86_64", feature = "avxvnni")),
+            Isa::Avx512Vnni => cfg!(all(target_arch = "x86_64", feature = "avx512vnni")),
+            Isa::Amx => cfg!(all(target_arch = "x86_64", feature = "amx")),
+            Isa::Neon => cfg!(all(target_arch = "aarch64", feature = "neon")),
+            Isa::Dotprod => cfg!(all(target_arch = "aarch64", feature = "dotprod")),
+            Isa::I8mm => cfg!(all(target_arch = "aarch64", feature = "i8mm")),
+        }
+    }
+
     /// The name that [`FromStr`] reads.
     pub fn name(self) -> &'static str {
         match self {
@@ -115,8 +129,13 @@ impl Cpu {
     }
 
     /// The tier.
+    #[inline]
     pub fn isa(self) -> Isa {
-        self.0
+        // The compiler drops what is made for tiers that are not compiled in.
+        match self.0.is_compiled() {
+            true => self.0,
+            false => Isa::Portable,
+        }
     }
 }
 
@@ -127,7 +146,10 @@ fn supported() -> u32 {
     const KNOWN: u32 = 1 << 31;
     match SUPPORTED.load(Ordering::Relaxed) {
         0 => {
-            let found = KNOWN | 1 << Isa::Portable as u32 | detect();
+            let compiled = |isa: &Isa| isa.is_compiled();
+            let compiled = Isa::ALL.into_iter().filter(compiled);
+            let compiled = compiled.fold(0, |bits, isa| bits | 1 << isa as u32);
+            let found = KNOWN | 1 << Isa::Portable as u32 | (detect() & compiled);
             SUPPORTED.store(found, Ordering::Relaxed);
             found
         }

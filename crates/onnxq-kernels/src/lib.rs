@@ -15,6 +15,10 @@
 
 #![no_std]
 #![forbid(clippy::std_instead_of_core)]
+#![cfg_attr(
+    not(all(feature = "amx", feature = "avxvnni", feature = "i8mm")),
+    allow(dead_code, reason = "parts that only the tiers use that are left out")
+)]
 
 mod activation;
 mod attention;
@@ -34,7 +38,7 @@ mod pack;
 mod pool;
 mod product;
 mod recurrent;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
 mod requantize;
 mod residual;
 mod resize;

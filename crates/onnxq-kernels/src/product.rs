@@ -18,7 +18,7 @@ use crate::{
     residual,
     tile::{Block, GROUPS, ROWS, Tile, tile},
 };
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
 use crate::{Isa, requantize::Quick};
 
 /// Bytes of the left operand that one pass works on: what stays in the first-level cache beside the weights.
@@ -206,9 +206,9 @@ impl Product<'_> {
             1 => blocks,
             _ => (RIGHT_BYTES / right.block_bytes().max(1) / 4 * 4).clamp(1, blocks),
         };
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(all(target_arch = "x86_64", feature = "avx512vnni")))]
         let _ = start;
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
         #[expect(unsafe_code, reason = "instructions that the tier promises")]
         let mut quick = match cpu.isa() {
             // SAFETY: the processor has the tier.
@@ -275,7 +275,7 @@ impl Product<'_> {
                     block.inner_segments = 1;
                     block.segment_strides = [right.steps() * STEP, 0];
                 }
-                #[cfg(target_arch = "x86_64")]
+                #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
                 if let Some(quick) = &mut quick {
                     quick.renew(output);
                 }
@@ -287,7 +287,7 @@ impl Product<'_> {
                     epilogue: &self.epilogue,
                     output,
                     last: false,
-                    #[cfg(target_arch = "x86_64")]
+                    #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
                     quick,
                 };
                 for pass in (0..steps).step_by(pass_steps) {

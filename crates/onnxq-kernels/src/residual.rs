@@ -1,7 +1,7 @@
 //! The sum with another quantized tensor, after a product has become bytes and while these are in
 //! the cache.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
 use crate::Isa;
 use crate::{Cpu, Quantize, Quantized, Requantize, Residual, elementwise::CHUNK, tiers::tiers};
 
@@ -118,7 +118,7 @@ pub(crate) fn add(
 }
 
 fn chunks(cpu: Cpu, y: &mut [[u8; CHUNK]], other: &[[u8; CHUNK]], sum: Sum) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
     if let (Isa::Avx512Vnni | Isa::Amx, Some(steps)) = (cpu.isa(), sum.steps) {
         let chunks = match sum.operands.map(|q| q.signed) {
             [false, false] => avx512::chunks::<false, false>,
@@ -144,7 +144,7 @@ tiers! {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
 mod avx512 {
     use core::arch::x86_64::*;
 

@@ -16,19 +16,23 @@ macro_rules! tiers {
             fn body $(<$($life),*>)? ($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             {
+                #[cfg(feature = "avx2")]
                 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
                 #[allow(clippy::too_many_arguments, reason = "kernels take slices and sizes")]
                 fn avx2 $(<$($life),*>)? ($($arg: $ty),*) $(-> $ret)? {
                     body($($arg),*)
                 }
+                #[cfg(feature = "avx512vnni")]
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi1,bmi2")]
                 #[allow(clippy::too_many_arguments, reason = "kernels take slices and sizes")]
                 fn avx512 $(<$($life),*>)? ($($arg: $ty),*) $(-> $ret)? {
                     body($($arg),*)
                 }
                 match cpu.isa() {
+                    #[cfg(feature = "avx512vnni")]
                     // SAFETY: a `Cpu` of these tiers exists only where the processor has them.
                     $crate::Isa::Avx512Vnni | $crate::Isa::Amx => return unsafe { avx512($($arg),*) },
+                    #[cfg(feature = "avx2")]
                     // SAFETY: as above.
                     $crate::Isa::Avx2 | $crate::Isa::AvxVnni => return unsafe { avx2($($arg),*) },
                     _ => {}
