@@ -1,0 +1,148 @@
+//! The node tests of the ONNX package: small models of each operator, with inputs and the outputs
+//! that are expected.
+//!
+//! The package collects them but ships no files; `tests/oracle/node_tests.py`, which describes the
+//! folders, writes them under the target directory the first time.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use onnxq_ops::Value;
+use onnxq_tensor::Buffer;
+
+use crate::{
+    exclusively,
+    metrics::Tolerance,
+    notice,
+    python::{python, run, scripts},
+    target_dir,
+};
+
+/// A node test.
+#[derive(Clone, Debug)]
+pub struct NodeTest {
+    /// Its name in the package, such as `test_abs`.
+    pub name: String,
+    /// Where it is written.
+    pub folder: PathBuf,
+}
+
+/// Every node test, by name.
+///
+/// # Panics
+/// Where they cannot be written; the message says why.
+pub fn node_tests() -> &'static [NodeTest] {
+    static TESTS: OnceLock<Result<Vec<NodeTest>, String>> = OnceLock::new();
+    let listed = TESTS.get_or_init(|| {
+        let root = made_once("node-tests", "node_tests.py", &[])?;
+        list(&root).map_err(|e| format!("cannot read {}: {e}", root.display()))
+    });
+    match listed {
+        Ok(tests) => tests,
+        Err(message) => panic!("{message}"),
+    }
+}
+
+fn list(root: &Path) -> io::Result<Vec<NodeTest>> {
+    let mut tests = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let folder = entry?.path();
+        if let Some(name) = folder.file_name().filter(|_| folder.is_dir()) {
+            let name = name.to_string_lossy().into_owned();
+            tests.push(NodeTest { name, folder });
+        }
+    }
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tests)
+}
+
+/// The folder `name` of the target directory, which the Python program `script` fills the first
+/// time, given the folder and `arguments`. It is made anew when the script or the requirements
+/// change.
+pub(crate) fn made_once(name: &str, script: &str, arguments: &[&Path]) -> Result<PathBuf, String> {
+    let root = target_dir().join(name);
+    let stamp = root.join("stamp");
+    let script = scripts().join(script);
+    let read = |path: &Path| {
+        fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
+    };
+    let wanted = read(&script)? + &read(&scripts().join("requirements.txt"))?;
+    exclusively(&root.with_extension("lock"), || {
+        if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+            return Ok(root.clone());
+        }
+        notice(&format!("note: writing {}, once", root.display()));
+        let _ = fs::remove_dir_all(&root); // it may not exist
+        let failed = |e: io::Error| format!("cannot write {}: {e}", root.display());
+        fs::create_dir_all(&root).map_err(failed)?;
+        run(python().arg(&script).arg(&root).args(arguments))?;
+        fs::write(&stamp, &wanted).map_err(failed)?;
+        Ok(root.clone())
+    })
+}
+
+impl NodeTest {
+    /// The file of the model.
+    pub fn model(&self) -> PathBuf {
+        self.folder.join("model.onnx")
+    }
+
+    /// How far outputs may be from those expected.
+    ///
+    /// # Errors
+    /// The file that says so cannot be read.
+    pub fn tolerance(&self) -> Result<Tolerance, String> {
+        let text = fs::read_to_string(self.folder.join("tol")).map_err(|e| e.to_string())?;
+        let mut numbers = text.split_whitespace().map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(rtol)), Some(Ok(atol))) => Ok(Tolerance { rtol, atol }),
+            _ => Err(format!("'{text}' is no tolerance")),
+        }
+    }
+
+    /// The value of the input at position `i`; `None` where it is left out.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn input(&self, i: usize) -> Result<Option<Value>, String> {
+        self.value("input", i)
+    }
+
+    /// The value expected of the output at position `i`; `None` where none is.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn output(&self, i: usize) -> Result<Option<Value>, String> {
+        self.value("output", i)
+    }
+
+    fn value(&self, kind: &str, i: usize) -> Result<Option<Value>, String> {
+        let path = |ending: &str| self.folder.join(format!("{kind}_{i}.{ending}"));
+        if path("none").exists() {
+            return Ok(Some(Value::Optional(None)));
+        }
+        let value = if path("tensor.pb").exists() {
+            read(&path("tensor.pb"))?
+        } else if path("seq").exists() {
+            let element = |k| Some(path(&format!("seq.{k}.pb"))).filter(|p| p.exists());
+            let elements = (0..).map_while(element).map(|p| read(&p));
+            Value::Sequence(Arc::new(elements.collect::<Result<_, _>>()?))
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(match path("optional").exists() {
+            true => Value::Optional(Some(Arc::new(value))),
+            false => value,
+        }))
+    }
+}
+
+fn read(path: &Path) -> Result<Value, String> {
+    let failed = |e: &dyn std::fmt::Display| format!("cannot read {}: {e}", path.display());
+    let bytes = fs::read(path).map_err(|e| failed(&e))?;
+    let tensor = onnxq_onnx::tensor_from_bytes(&Buffer::from(bytes), &path.to_string_lossy());
+    Ok(Value::Tensor(tensor.map_err(|e| failed(&e))?.1))
+}
