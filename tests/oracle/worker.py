@@ -106,6 +106,12 @@ def infer_shapes(ask, blobs, out):
     return {"model": out.put(model.SerializeToString(deterministic=True))}
 
 
+def convert_version(ask, blobs, out):
+    import onnx.version_converter
+    model = onnx.version_converter.convert_version(blobs.proto(ask["model"]), ask["target"])
+    return {"model": out.put(model.SerializeToString(deterministic=True))}
+
+
 def difference(ask, blobs, out):
     return {"difference": structure.difference(blobs.proto(ask["a"]), blobs.proto(ask["b"]), frozenset(ask["ignore"]))}
 
@@ -179,8 +185,8 @@ def versions(ask, blobs, out):
 
 
 REQUESTS = {f.__name__: f for f in (
-    check, load, run, infer_shapes, difference, parse_text, print_text, read_npz, write_npz,
-    preprocess, quantize_dynamic, quantize_static, calibrate, versions)}
+    check, load, run, infer_shapes, convert_version, difference, parse_text, print_text, read_npz,
+    write_npz, preprocess, quantize_dynamic, quantize_static, calibrate, versions)}
 
 
 def read(pipe, size):

@@ -1,5 +1,6 @@
 //! How far one tensor is from another.
 
+use onnxq_ops::Value;
 use onnxq_tensor::{DType, Tensor};
 
 /// The distance of a tensor from the expected one.
@@ -130,6 +131,27 @@ pub fn check_close(expected: &Tensor, got: &Tensor, tolerance: Tolerance) -> Res
     })
 }
 
+/// Checks that every element of a value, tensor or not, is within `tolerance`.
+///
+/// # Errors
+/// Says where the first difference is.
+pub fn check_values(expected: &Value, got: &Value, tolerance: Tolerance) -> Result<(), String> {
+    match (expected, got) {
+        (Value::Tensor(e), Value::Tensor(g)) => {
+            check_close(e, g, tolerance).map_err(|e| e.to_string())
+        }
+        (Value::Sequence(e), Value::Sequence(g)) if e.len() == g.len() => {
+            let mut pairs = e.iter().zip(g.iter()).enumerate();
+            pairs.try_for_each(|(i, (e, g))| {
+                check_values(e, g, tolerance).map_err(|e| format!("element {i}: {e}"))
+            })
+        }
+        (Value::Optional(Some(e)), Value::Optional(Some(g))) => check_values(e, g, tolerance),
+        (Value::Optional(None), Value::Optional(None)) => Ok(()),
+        _ => Err(format!("expected {expected:?}, got {got:?}")),
+    }
+}
+
 /// Whether every element is within the default [`Tolerance`].
 pub fn allclose(expected: &Tensor, got: &Tensor) -> bool {
     check_close(expected, got, Tolerance::default()).is_ok()
@@ -161,39 +183,8 @@ fn pair(expected: &Tensor, got: &Tensor) -> Result<(Vec<f64>, Vec<f64>), Mismatc
 
 /// The elements of a tensor of numbers.
 pub fn to_f64s(tensor: &Tensor) -> Option<Vec<f64>> {
-    Some(match tensor.dtype() {
-        DType::F64 => tensor.as_slice::<f64>().ok()?.into_owned(),
-        DType::F32 => tensor
-            .as_slice::<f32>()
-            .ok()?
-            .iter()
-            .map(|&v| v.into())
-            .collect(),
-        DType::F16 => tensor
-            .as_slice::<half::f16>()
-            .ok()?
-            .iter()
-            .map(|&v| v.into())
-            .collect(),
-        DType::BF16 => tensor
-            .as_slice::<half::bf16>()
-            .ok()?
-            .iter()
-            .map(|&v| v.into())
-            .collect(),
-        DType::U64 => tensor
-            .as_slice::<u64>()
-            .ok()?
-            .iter()
-            .map(|&v| v as f64)
-            .collect(),
-        _ => tensor
-            .to_i64s()
-            .ok()?
-            .into_iter()
-            .map(|v| v as f64)
-            .collect(),
-    })
+    let elements = tensor.to_f64s().ok()?;
+    Some(elements.into_owned())
 }
 
 #[cfg(test)]

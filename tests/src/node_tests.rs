@@ -146,3 +146,84 @@ fn read(path: &Path) -> Result<Value, String> {
     let tensor = onnxq_onnx::tensor_from_bytes(&Buffer::from(bytes), &path.to_string_lossy());
     Ok(Value::Tensor(tensor.map_err(|e| failed(&e))?.1))
 }
+
+/// A node test written at an older opset of its operator.
+#[derive(Clone, Debug)]
+pub struct OldNodeTest {
+    /// The test it is made from.
+    pub test: &'static NodeTest,
+    /// The opset it is written at.
+    pub opset: i64,
+    folder: PathBuf,
+}
+
+/// What the converter of the ONNX package does with a model.
+#[derive(Clone, Debug)]
+pub enum Converted {
+    /// It writes a model that its checker accepts.
+    Model(PathBuf),
+    /// It gives up, ends the process, or writes what the checker refuses.
+    Refused(String),
+}
+
+/// Every node test at every older opset of its operators where it can be said there, by name and
+/// opset. `tests/oracle/old_opsets.py` writes them.
+///
+/// # Panics
+/// Where they cannot be written; the message says why.
+pub fn old_node_tests() -> &'static [OldNodeTest] {
+    static TESTS: OnceLock<Result<Vec<OldNodeTest>, String>> = OnceLock::new();
+    let listed = TESTS.get_or_init(|| {
+        let newest = node_tests();
+        let root = made_once("old-node-tests", "old_opsets.py", &[])?;
+        let written = list(&root).map_err(|e| format!("cannot read {}: {e}", root.display()))?;
+        let old = |NodeTest { name, folder }: NodeTest| {
+            let (name, opset) = name.split_once('@')?;
+            let at = newest
+                .binary_search_by(|t| t.name.as_str().cmp(name))
+                .ok()?;
+            let opset = opset.parse().ok()?;
+            let test = &newest[at];
+            Some(OldNodeTest {
+                test,
+                opset,
+                folder,
+            })
+        };
+        let mut tests: Vec<_> = written.into_iter().filter_map(old).collect();
+        tests.sort_by(|a, b| (&a.test.name, a.opset).cmp(&(&b.test.name, b.opset)));
+        Ok(tests)
+    });
+    match listed {
+        Ok(tests) => tests,
+        Err(message) => panic!("{message}"),
+    }
+}
+
+impl OldNodeTest {
+    /// The file of the model.
+    pub fn model(&self) -> PathBuf {
+        self.folder.join("model.onnx")
+    }
+
+    /// The values of its inputs.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn inputs(&self) -> Result<Vec<Option<Value>>, String> {
+        let text = fs::read_to_string(self.folder.join("inputs")).map_err(|e| e.to_string())?;
+        let index = |word: &str| word.parse().map_err(|_| format!("'{word}' is no index"));
+        let value = |word| self.test.input(index(word)?);
+        text.split_whitespace().map(value).collect()
+    }
+
+    /// What the converter of the ONNX package makes of it at the newest opset.
+    pub fn converted(&self) -> Converted {
+        let model = self.folder.join("converted.onnx");
+        match fs::read_to_string(self.folder.join("refused")) {
+            _ if model.exists() => Converted::Model(model),
+            Ok(why) => Converted::Refused(why),
+            Err(e) => Converted::Refused(e.to_string()),
+        }
+    }
+}

@@ -190,6 +190,16 @@ impl Oracle {
         self.ask(request.set("strict", strict))?.model()
     }
 
+    /// The model as the ONNX version converter brings it to another opset.
+    pub fn convert_version<'a>(
+        &self,
+        model: impl Into<Source<'a>>,
+        target: i64,
+    ) -> Result<Vec<u8>> {
+        let request = Request::new("convert_version").model("model", model.into())?;
+        self.ask(request.set("target", target))?.model()
+    }
+
     /// Where two models first differ in structure, or `None`. The order of nodes, of
     /// initializers and of attributes does not count. `ignore` may hold `producer`, `metadata`,
     /// `doc_string`, `value_info`, `graph_name`, `node_names`.

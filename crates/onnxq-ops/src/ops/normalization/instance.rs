@@ -189,4 +189,14 @@ impl Operator for MeanVarianceNormalization {
             Ok(vec![real_tensor(x.dtype(), x.dims(), y)?])
         })
     }
+
+    /// At 13 the checker began to infer through the body of the function, which it does only
+    /// where the axes are written.
+    fn upgrade(&self, cx: &mut UpgradeContext<'_>) -> Result<(), UpgradeError> {
+        if cx.op().attr("axes").is_none() {
+            let axes = onnxq_ir::Attr::Ints(vec![0, 2, 3]);
+            cx.op_mut().attrs.insert("axes".to_owned(), axes);
+        }
+        Ok(())
+    }
 }
