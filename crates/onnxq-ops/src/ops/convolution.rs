@@ -6,7 +6,10 @@
 
 use crate::{Operator, ops::quantization::MS};
 
+mod causal;
 mod conv;
+mod deform;
+mod fold;
 mod integer;
 mod pool;
 mod product;
@@ -18,8 +21,10 @@ mod window;
 pub(super) use pool::{average, pooled_shape};
 
 pub(super) static OPERATORS: &[&dyn Operator] = &[
+    &causal::CausalConvWithState,
     &conv::Conv,
-    &conv::DeformConv,
+    &deform::DeformConv,
+    &fold::Col2Im,
     &integer::ConvInteger,
     &integer::QLinearConv { domain: "" },
     &integer::QLinearConv { domain: MS },

@@ -2,6 +2,7 @@
 
 use crate::Operator;
 
+mod determinant;
 mod einsum;
 mod gemm;
 mod integer;
@@ -13,6 +14,7 @@ pub(super) use {
 };
 
 pub(super) static OPERATORS: &[&dyn Operator] = &[
+    &determinant::Det,
     &einsum::Einsum,
     &gemm::Gemm,
     &integer::DynamicQuantizeMatMul,

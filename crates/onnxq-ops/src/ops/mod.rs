@@ -7,8 +7,10 @@ use crate::Operator;
 mod control;
 mod convolution;
 mod data;
+mod detection;
 mod elementwise;
 mod legacy;
+mod loss;
 mod matmul;
 mod movement;
 mod normalization;
@@ -20,6 +22,7 @@ mod reduction;
 mod resize;
 mod rules;
 mod signal;
+mod text;
 mod transformer;
 mod values;
 
@@ -31,15 +34,17 @@ static FAMILIES: &[&[&dyn Operator]] = &[
     control::sequence::OPERATORS,
     control::split::OPERATORS,
     convolution::OPERATORS,
+    detection::OPERATORS,
     elementwise::activation::OPERATORS,
     elementwise::binary::OPERATORS,
     elementwise::cast::OPERATORS,
     elementwise::clip::OPERATORS,
+    elementwise::gated::OPERATORS,
     elementwise::logic::OPERATORS,
     elementwise::select::OPERATORS,
-    elementwise::text::OPERATORS,
     elementwise::unary::OPERATORS,
     elementwise::variadic::OPERATORS,
+    loss::OPERATORS,
     matmul::OPERATORS,
     movement::concat::OPERATORS,
     movement::constant::OPERATORS,
@@ -63,6 +68,7 @@ static FAMILIES: &[&[&dyn Operator]] = &[
     reduction::OPERATORS,
     resize::OPERATORS,
     signal::OPERATORS,
+    text::OPERATORS,
     transformer::OPERATORS,
 ];
 

@@ -5,6 +5,8 @@ use crate::Operator;
 
 mod attention;
 mod embedding;
+mod flex;
+mod linear;
 mod rotary;
 mod scaled;
 mod skip;
@@ -14,6 +16,8 @@ pub(super) static OPERATORS: &[&dyn Operator] = &[
     &attention::QAttention,
     &embedding::EmbedLayerNormalization,
     &embedding::QEmbedLayerNormalization,
+    &flex::FlexAttention,
+    &linear::LinearAttention,
     &rotary::RotaryEmbedding,
     &scaled::ScaledAttention,
     &skip::SkipLayerNormalization {

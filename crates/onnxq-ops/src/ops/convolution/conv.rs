@@ -135,20 +135,3 @@ pub(super) fn result_dims(problem: &Problem, rank: usize) -> Vec<usize> {
     dims.extend(&problem.window.small[..rank - 2]);
     dims
 }
-
-/// Convolution with offsets for each tap: types and shapes only.
-pub(super) struct DeformConv;
-
-impl Operator for DeformConv {
-    fn name(&self) -> &'static str {
-        "DeformConv"
-    }
-
-    fn since(&self) -> &'static [i64] {
-        &[19, 22]
-    }
-
-    fn infer(&self, cx: &mut InferContext<'_>) -> Result<(), Unknown> {
-        Conv.infer(cx)
-    }
-}

@@ -37,12 +37,12 @@ macro_rules! softplus {
 }
 
 /// `x` times the normal distribution function: `x/2 * (1 + erf(x/sqrt(2)))`.
-fn gelu(x: f64) -> f64 {
+pub(super) fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + libm::erf(x * FRAC_1_SQRT_2))
 }
 
 /// The approximation of [`gelu`] by the hyperbolic tangent.
-fn gelu_tanh(x: f64) -> f64 {
+pub(super) fn gelu_tanh(x: f64) -> f64 {
     let cubic = x + 0.044715 * x * x * x;
     0.5 * x * (1.0 + ((2.0 / PI).sqrt() * cubic).tanh())
 }

@@ -1,4 +1,4 @@
-//! `Pad`.
+//! `Pad`, and `CenterCropPad`, which pads or cuts evenly on both sides.
 
 use onnxq_ir as ir;
 use onnxq_tensor::{DType, Dim, Dims, Shape, Tensor};
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-pub(crate) static OPERATORS: &[&dyn Operator] = &[&Pad];
+pub(crate) static OPERATORS: &[&dyn Operator] = &[&CenterCropPad, &Pad];
 
 /// Elements before and after along each axis: constant, or taken from the tensor at its border
 /// (`edge`), mirrored at it (`reflect`) or from the other side (`wrap`). Negative pads cut. Pads
@@ -138,14 +138,7 @@ impl Operator for Pad {
             return Ok(vec![Tensor::zeros(x.dtype(), dims)?.into()]);
         }
         let mode = cx.op().str("mode").unwrap_or("constant");
-        let mut along: Vec<Vec<Option<usize>>> = Vec::with_capacity(x.rank());
-        for (i, (before, _)) in pads.0.iter().enumerate() {
-            let before = before.as_const().unwrap_or(0);
-            along.push(sources(mode, x.dims()[i], before, dims[i])?);
-        }
-        Ok(vec![
-            data::gather(&[x, &fill], dims.clone(), runs(x, &dims, &along))?.into(),
-        ])
+        Ok(vec![pad(x, &pads, &dims, mode, &fill)?.into()])
     }
 
     fn upgrade(&self, cx: &mut UpgradeContext<'_>) -> Result<(), UpgradeError> {
@@ -171,6 +164,94 @@ impl Operator for Pad {
 
     fn quant(&self, _op: &ir::Op) -> QuantRole {
         QuantRole::SameScale
+    }
+}
+
+/// `x` padded to `dims`, none of which is zero.
+fn pad(
+    x: &Tensor,
+    pads: &Pads,
+    dims: &Dims,
+    mode: &str,
+    fill: &Tensor,
+) -> Result<Tensor, EvalError> {
+    let mut along: Vec<Vec<Option<usize>>> = Vec::with_capacity(x.rank());
+    for (i, (before, _)) in pads.0.iter().enumerate() {
+        let before = before.as_const().unwrap_or(0);
+        along.push(sources(mode, x.dims()[i], before, dims[i])?);
+    }
+    data::gather(&[x, fill], dims.clone(), runs(x, dims, &along))
+}
+
+/// Brings `axes` (all by default) to the sizes that operand 1 gives, by zeros on both sides or by
+/// cutting both off; of an odd number, the smaller half comes first.
+struct CenterCropPad;
+
+impl CenterCropPad {
+    fn axes(op: &ir::Op, rank: usize, sizes: usize) -> Result<Vec<usize>, Misfit> {
+        let axes = match op.ints("axes") {
+            Some(axes) => rules::axes(axes, rank)?,
+            None => (0..rank).collect(),
+        };
+        match axes.len() == sizes {
+            true => Ok(axes),
+            false => Err(Misfit(format!("{sizes} sizes for {} axes", axes.len()))),
+        }
+    }
+}
+
+impl Operator for CenterCropPad {
+    fn name(&self) -> &'static str {
+        "CenterCropPad"
+    }
+
+    fn since(&self) -> &'static [i64] {
+        &[18]
+    }
+
+    fn infer(&self, cx: &mut InferContext<'_>) -> Result<(), Unknown> {
+        let dtype = cx.dtype(0)?;
+        cx.set_dtype(0, dtype);
+        let mut shape = match (cx.shape(0), cx.op().ints("axes")) {
+            (Ok(shape), _) => shape.clone(),
+            // Without axes there is a size for each.
+            (Err(_), None) => Shape::from_elem(Dim::UNKNOWN, values::vector_len(cx, 1)?),
+            (Err(e), Some(_)) => return Err(e),
+        };
+        let sizes = match cx.value(1) {
+            Ok(sizes) => sizes.elems.clone(),
+            Err(_) => vec![Dim::UNKNOWN; values::vector_len(cx, 1).unwrap_or(shape.len())],
+        };
+        let axes = CenterCropPad::axes(cx.op(), shape.len(), sizes.len());
+        for (axis, size) in axes?.into_iter().zip(sizes) {
+            shape[axis] = match size.is_unknown() {
+                true => cx.fresh(0, axis),
+                false => size,
+            };
+        }
+        cx.set_tensor(0, dtype, shape);
+        Ok(())
+    }
+
+    fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
+        let x = cx.tensor(0)?;
+        let sizes = cx.ints(1)?;
+        let mut pads = vec![(Dim::known(0), Dim::known(0)); x.rank()];
+        for (axis, size) in
+            (CenterCropPad::axes(cx.op(), x.rank(), sizes.len())?.into_iter()).zip(sizes)
+        {
+            let missing = size.saturating_sub(x.dims()[axis] as i64);
+            // Rounded towards zero, cut or added.
+            let before = missing / 2;
+            pads[axis] = (Dim::known(before), Dim::known(missing - before));
+        }
+        let pads = Pads(pads);
+        let dims = rules::concrete(&pads.shape(&rules::symbolic(x.dims())))?;
+        if dims.contains(&0) || x.rank() == 0 {
+            return Ok(vec![Tensor::zeros(x.dtype(), dims)?.into()]);
+        }
+        let fill = Tensor::zeros(x.dtype(), Dims::new())?;
+        Ok(vec![pad(x, &pads, &dims, "constant", &fill)?.into()])
     }
 }
 

@@ -168,7 +168,7 @@ impl Operator for ScaledAttention {
     }
 }
 
-fn softmax(row: &mut [f64]) {
+pub(super) fn softmax(row: &mut [f64]) {
     let max = row.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(x));
     row.iter_mut().for_each(|x| *x = (*x - max).exp());
     let sum: f64 = row.iter().sum();

@@ -7,9 +7,7 @@ use crate::{
     ops::{data, numeric::broadcast_dims, rules},
 };
 
-pub(crate) static OPERATORS: &[&dyn Operator] = &[&StringConcat];
-
-struct StringConcat;
+pub(super) struct StringConcat;
 
 impl Operator for StringConcat {
     fn name(&self) -> &'static str {
