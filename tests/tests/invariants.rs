@@ -145,6 +145,14 @@ fn the_pass_manager_names_no_pass() {
 }
 
 #[test]
+fn the_emitter_sees_no_graph() {
+    let reach = Reach::load();
+    let direct = &reach.direct["onnxq-emit"];
+    assert!(direct.contains("onnxq-runtime"));
+    assert!(!direct.contains("onnxq-ir") && !direct.contains("onnxq-ops"));
+}
+
+#[test]
 fn the_program_is_made_of_the_library() {
     let reach = Reach::load();
     let direct = &reach.direct["onnxq-cli"];

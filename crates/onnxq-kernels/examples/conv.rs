@@ -316,7 +316,15 @@ fn dense<'a>(o: &'a Options, layer: &'a Layer, rows: Range<usize>) -> Part<'a> {
     Box::new(move || {
         let dims = [o.size, o.size, channels];
         let part = rows.start..rows.end + 2;
-        pad(x.bytes(), dims, [1; 4], 128, part, padded.bytes_mut());
+        pad(
+            x.bytes(),
+            dims,
+            [1, 1],
+            [o.size + 2; 2],
+            128,
+            part,
+            padded.bytes_mut(),
+        );
         let geometry = Geometry {
             runs: rows.len(),
             run_len: o.size,

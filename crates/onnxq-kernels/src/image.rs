@@ -62,39 +62,46 @@ impl Window {
     }
 }
 
-/// Copies an image (`dims`: height, width, channels) into one with `pads` more pixels of `value` above, left,
-/// below and right. Computes `rows` of the padded image; `y` is these rows.
+/// Copies an image (`dims`: height, width, channels) into a larger one of `size` (height, width) whose other pixels
+/// are `value`, so that its corner is at `corner` (row, column); what does not fit is left out. Computes `rows` of
+/// the padded image; `y` is these rows.
 ///
 /// # Panics
 /// Sizes that do not fit together.
 pub fn pad<T: Copy>(
     x: &[T],
     dims: [usize; 3],
-    pads: [usize; 4],
+    corner: [usize; 2],
+    size: [usize; 2],
     value: T,
     rows: Range<usize>,
     y: &mut [T],
 ) {
-    let ([height, width, channels], [top, left, bottom, right]) = (dims, pads);
-    let padded = (left + width + right) * channels;
+    let [height, width, channels] = dims;
     assert_eq!(x.len(), height * width * channels, "an image of {dims:?}");
     assert!(
-        rows.start <= rows.end && rows.end <= top + height + bottom,
+        rows.start <= rows.end && rows.end <= size[0],
         "rows of a padded image"
     );
+    let padded = size[1] * channels;
     assert_eq!(y.len(), rows.len() * padded, "a padded image");
     if padded == 0 {
         return;
     }
+    let [top, left] = corner;
+    let left = left.min(size[1]);
+    let copied = width.min(size[1] - left) * channels;
     for (row, y) in rows.zip(y.chunks_exact_mut(padded)) {
         if row < top || row - top >= height {
             y.fill(value);
             continue;
         }
-        let x = &x[(row - top) * width * channels..][..width * channels];
-        y[..left * channels].fill(value);
-        y[left * channels..][..x.len()].copy_from_slice(x);
-        y[left * channels + x.len()..].fill(value);
+        let x = &x[(row - top) * width * channels..][..copied];
+        let (before, rest) = y.split_at_mut(left * channels);
+        let (middle, after) = rest.split_at_mut(copied);
+        before.fill(value);
+        middle.copy_from_slice(x);
+        after.fill(value);
     }
 }
 
@@ -126,7 +133,7 @@ impl Planes {
     ///
     /// # Panics
     /// Sizes that do not fit together.
-    pub fn to_channels_last(&self, cpu: Cpu, x: &[u8], part: Range<usize>, y: &mut [u8]) {
+    pub fn to_channels_last(self, cpu: Cpu, x: &[u8], part: Range<usize>, y: &mut [u8]) {
         self.check(x.len(), &part, y.len());
         if y.is_empty() {
             return;
@@ -136,7 +143,7 @@ impl Planes {
             pixels,
             padded,
             fill,
-        } = *self;
+        } = self;
         let size = [channels, part.len()];
         // Without channels there are no bytes to begin with.
         let x = x.get(part.start..).unwrap_or_default();

@@ -43,6 +43,8 @@ mod requantize;
 mod residual;
 mod resize;
 mod rows;
+#[cfg(feature = "sources")]
+mod sources;
 mod tiers;
 mod tile;
 mod transpose;
@@ -75,4 +77,6 @@ pub use resize::{gather_rows, resize_nearest};
 pub use rows::{
     Norm, Reduction, Skip, Softmax, normalize, reduce_columns, reduce_rows, skip_normalize, softmax,
 };
+#[cfg(feature = "sources")]
+pub use sources::{SOURCES, Source};
 pub use transpose::{Element, MAX_AXES, transpose, transpose_matrix};

@@ -12,21 +12,23 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn padding(dims in prop::array::uniform3(0..7usize), pads in prop::array::uniform4(0..4usize), seed in any::<u64>()) {
+    fn padding(dims in prop::array::uniform3(0..7usize), pads in prop::array::uniform4(-2..4isize), seed in any::<u64>()) {
         let [height, width, channels] = dims;
-        let [top, left, bottom, right] = pads;
+        // Below and to the right the image may be cut.
+        let [top, left] = [pads[0], pads[1]].map(|p| p.max(0) as usize);
+        let [rows, columns] = [top + height, left + width];
+        let [rows, columns] = [(rows, pads[2]), (columns, pads[3])].map(|(n, p)| n.saturating_add_signed(p));
         let x = Numbers(seed).bytes(height * width * channels, false);
-        let (rows, columns) = (top + height + bottom, left + width + right);
         let mut expected = vec![7; rows * columns * channels];
-        for r in 0..height {
-            for i in 0..width * channels {
+        for r in 0..height.min(rows.saturating_sub(top)) {
+            for i in 0..width.min(columns.saturating_sub(left)) * channels {
                 expected[((r + top) * columns + left) * channels + i] = x[r * width * channels + i];
             }
         }
         let mut y = vec![0; expected.len()];
         let (upper, lower) = y.split_at_mut(rows / 2 * columns * channels);
-        pad(&x, dims, pads, 7, 0..rows / 2, upper);
-        pad(&x, dims, pads, 7, rows / 2..rows, lower);
+        pad(&x, dims, [top, left], [rows, columns], 7, 0..rows / 2, upper);
+        pad(&x, dims, [top, left], [rows, columns], 7, rows / 2..rows, lower);
         prop_assert_eq!(y, expected);
     }
 

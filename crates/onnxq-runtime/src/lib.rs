@@ -9,9 +9,14 @@ mod executor;
 mod peak;
 mod plan;
 mod program;
+mod sample;
 
 pub use executor::{Executor, RunError};
 pub use onnxq_kernels::{Cpu, Isa};
 pub use peak::peak_operations;
 pub use plan::{Plan, View, Workspace};
-pub use program::{Memory, Program, ProgramError, ProgramOptions, StepInfo};
+pub use program::{
+    Change, Location, Memory, Needs, Parameter, Port, Program, ProgramError, ProgramOptions,
+    ProgramSource, StepInfo, StepSource, Unwritten,
+};
+pub use sample::{SampleError, sample_values};

@@ -28,6 +28,7 @@ use std::path::Path;
 
 pub use calibrate::{CalibrationOptions, Calibrator, Shard, calibrate};
 pub use compile::{CompileOptions, PIPELINE, ShapeError, bind, compile};
+pub use onnxq_emit::{Crate, EmitError, EmitOptions, emit};
 pub use onnxq_ir::{self as ir, Model};
 pub use onnxq_onnx::{self as onnx, SaveOptions, SaveReport};
 pub use onnxq_ops as ops;
@@ -35,8 +36,8 @@ pub use onnxq_pass as pass;
 pub use onnxq_passes::{Calibrate, RangeRequest, RangeSource, registry};
 pub use onnxq_quant as quant;
 pub use onnxq_runtime::{
-    Cpu, Executor, Isa, Memory, Plan, Program, ProgramError, ProgramOptions, RunError, StepInfo,
-    View, Workspace, peak_operations,
+    Cpu, Executor, Isa, Memory, Plan, Program, ProgramError, ProgramOptions, RunError, SampleError,
+    StepInfo, View, Workspace, peak_operations, sample_values,
 };
 pub use onnxq_tensor as tensor;
 pub use runner::{NoProgram, Runner};
@@ -68,6 +69,8 @@ pub enum Error {
     Shape(#[from] ShapeError),
     #[error(transparent)]
     Program(#[from] ProgramError),
+    #[error(transparent)]
+    Emit(#[from] EmitError),
     #[error(transparent)]
     Calibration(#[from] calibrate::CalibrationError),
     #[error(transparent)]

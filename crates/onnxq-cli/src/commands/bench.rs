@@ -2,7 +2,7 @@
 //!
 //! Models take turns, so that a machine that is now faster and now slower does not bend the ratios.
 
-mod inputs;
+pub(super) mod inputs;
 mod profile;
 
 use std::{

@@ -5,6 +5,7 @@ mod calibrate;
 mod compare;
 mod debug;
 mod diff;
+mod emit;
 pub(crate) mod opt;
 mod passes;
 mod print;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Compare(compare::Args),
     /// Find where a quantized model loses accuracy
     Debug(debug::Args),
+    /// Write a Rust crate with the kernels of a model
+    Emit(emit::Args),
     /// Show the rewrites between two models as a diff of their text
     Diff(diff::Args),
     /// Print a model as text, or figures about it
@@ -46,6 +49,7 @@ impl Command {
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Compare(args) => compare::run(&args),
             Command::Debug(args) => debug::run(&args),
+            Command::Emit(args) => emit::run(&args),
             Command::Diff(args) => diff::run(&args),
             Command::Print(args) => print::run(&args),
             Command::Passes(args) => passes::run(&args),

@@ -15,6 +15,7 @@ use super::{
     Input, Output, Place, Program, ProgramError, ProgramOptions, Step, aligned,
     arena::{self, Life},
     dead,
+    source::Port,
     steps::{self, Kernel},
     store::Store,
     threads::Threads,
@@ -106,13 +107,20 @@ pub(super) fn lower(model: Arc<Model>, options: ProgramOptions) -> Result<Progra
     let mut inputs = Vec::new();
     for (i, &n) in graph.inputs().iter().enumerate() {
         let value = graph.result(n, 0);
-        inputs.push(Input {
+        let mut input = Input {
+            port: Port {
+                name: graph.value(value).name.clone(),
+                dtype: DType::U8,
+                dims: Dims::new(),
+            },
             default: graph.tensor(value).cloned(),
-        });
+        };
         if graph.is_used(value) {
             let home = lowering.described(value, Place::Input(i))?;
+            (input.port.dtype, input.port.dims) = (home.dtype, home.dims.clone());
             lowering.homes[n.index()].push(Some(home));
         }
+        inputs.push(input);
     }
     let needed = graph.needed();
     let mut order = graph.order();

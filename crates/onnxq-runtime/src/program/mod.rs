@@ -12,6 +12,7 @@ mod arena;
 mod call;
 mod dead;
 mod lower;
+mod source;
 mod steps;
 mod store;
 mod threads;
@@ -24,6 +25,9 @@ use onnxq_ops::EvalError;
 use onnxq_tensor::{Buffer, DType, Dims, Tensor};
 use smallvec::SmallVec;
 
+pub use self::source::{
+    Change, Location, Needs, Parameter, Port, ProgramSource, StepSource, Unwritten,
+};
 use self::{call::Call, steps::Kernel, store::Store, threads::Threads};
 use crate::{RunError, executor::check_inputs};
 
@@ -106,6 +110,7 @@ enum Place {
 }
 
 struct Input {
+    port: Port,
     /// What it is where the caller gives nothing.
     default: Option<Tensor>,
 }

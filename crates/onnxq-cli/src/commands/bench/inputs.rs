@@ -6,20 +6,20 @@ use onnxq::{
     Model,
     data::Sample,
     ir::{Graph, NodeId, Type},
-    tensor::{DType, Dim, Tensor},
+    tensor::{Dim, Tensor},
 };
 
 use crate::console::Failure;
 
 /// `--shape`: the dimensions of an input, by its name.
-pub(super) type Shape = (String, Vec<usize>);
+pub(in crate::commands) type Shape = (String, Vec<usize>);
 
 /// What a dimension is where neither the model nor anyone else says it.
 const UNKNOWN: usize = 1;
 /// The same for one that is named like the length of a sequence.
 const SEQUENCE: usize = 128;
 
-pub(super) fn parse_shape(text: &str) -> Result<Shape, String> {
+pub(in crate::commands) fn parse_shape(text: &str) -> Result<Shape, String> {
     let parsed = text.rsplit_once('=').and_then(|(name, dims)| {
         let dims = dims.split('x').map(str::parse).collect::<Result<_, _>>();
         Some((name.to_owned(), dims.ok()?))
@@ -130,39 +130,11 @@ fn size_of_symbol(symbol: &str) -> usize {
     }
 }
 
-/// Numbers for an input: floats in [-1, 1), codes of any value, and of what may be an index, a size
-/// or a mask, 1; of what is named like a type, 0, as there may be one type only.
+/// Numbers for an input.
 fn values(graph: &Graph, n: NodeId, index: usize, dims: &[usize]) -> Result<Tensor, Failure> {
     let name = name(graph, n);
     let dtype = graph.ty(graph.result(n, 0)).and_then(Type::dtype);
     let failed = |what: &dyn std::fmt::Display| Failure::new(format!("input '{name}': {what}"));
-    let dtype = dtype.filter(|&dtype| dtype != DType::String);
     let dtype = dtype.ok_or_else(|| failed(&"there are no numbers for its type"))?;
-    let mut state = index as u32;
-    // In [0, 1).
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32
-    };
-    let (low, range) = match dtype {
-        DType::Bool => (1.0, 0.0),
-        _ if dtype.is_float() => (-1.0, 2.0),
-        DType::U8 => (0.0, 256.0),
-        DType::I8 => (-128.0, 256.0),
-        _ if name.contains("type") => (0.0, 0.0),
-        _ => (1.0, 0.0),
-    };
-    let whole = !dtype.is_float();
-    let mut number = || {
-        let x = low + range * next();
-        if whole { x.floor() } else { x }
-    };
-    // No more than can be had: a size given in error must not abort the program.
-    let mut numbers = Vec::new();
-    let len = onnxq::tensor::element_count(dims).map_err(|e| failed(&e))?;
-    numbers
-        .try_reserve_exact(len)
-        .map_err(|_| failed(&"there is not enough memory for it"))?;
-    numbers.extend((0..len).map(|_| number()));
-    Tensor::from_f32s(dtype, dims, numbers).map_err(|e| failed(&e))
+    onnxq::sample_values(name, dtype, dims, index).map_err(|e| failed(&e))
 }

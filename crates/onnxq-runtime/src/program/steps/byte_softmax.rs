@@ -8,6 +8,7 @@ use super::{Kernel, elementwise::Quantization};
 use crate::program::{
     call::Call,
     lower::{Layout, Lowering},
+    source::{Code, Written, record},
 };
 
 struct Softmax {
@@ -76,6 +77,22 @@ impl Kernel for Softmax {
             .spread(&mut y[..self.len], self.width, |at, y| {
                 by.run(cpu, &x[at..][..y.len()], self.width, y);
             });
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "u8");
+        code.result(0, "y", "u8");
+        let softmax = record!(ByteSoftmax {
+            table: code.float_table(&self.table),
+            factor: self.factor,
+            zero: self.zero,
+            signed: self.signed,
+        });
+        code.bind("softmax", softmax);
+        let (cpu, len, width) = (code.cpu(), self.len, self.width);
+        let (x, y) = (format!("&x[..{len}]"), format!("&mut y[..{len}]"));
+        code.call("softmax.run", vec![cpu, x.into(), width.into(), y.into()]);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use super::{Kernel, elementwise::Quantization};
 use crate::program::{
     call::Call,
     lower::{Home, Layout, Lowering},
+    source::{Code, Expr, Written},
 };
 
 struct Step {
@@ -108,6 +109,36 @@ impl Kernel for Step {
                 let b = if row == len { &b[at..][..y.len()] } else { b };
                 self.what.run(cpu, (a, self.a), (b, self.b), self.to, y);
             });
+        }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let [len, row] = self.part;
+        code.operand(0, "a", "u8");
+        code.operand(1, "b", "u8");
+        code.result(0, "y", "u8");
+        code.bind("a_codes", Expr::from(self.a));
+        code.bind("b_codes", Expr::from(self.b));
+        code.bind("to", Expr::from(self.to));
+        let cpu = code.cpu();
+        let (mut a, mut b) = (format!("&a[..{len}]"), format!("&b[..{row}]"));
+        let mut y = format!("&mut y[..{len}]");
+        if self.parts > 1 {
+            code.open(&format!("for part in 0..{}", self.parts));
+            a = format!("&a[part * {len}..][..{len}]");
+            b = format!("&b[part * {row}..][..{row}]");
+            y = format!("&mut y[part * {len}..][..{len}]");
+        }
+        code.bind("a", format!("({a}, a_codes)"));
+        code.bind("b", format!("({b}, b_codes)"));
+        let function = format!("{}.run", Expr::from(self.what));
+        code.call(
+            &function,
+            vec![cpu, "a".into(), "b".into(), "to".into(), y.into()],
+        );
+        if self.parts > 1 {
+            code.close();
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::Kernel;
 use crate::program::{
     call::{Call, elements},
     lower::{Home, Layout, Lowering},
+    source::{Change, Code, Expr, Written, record},
     threads::{cut, elementwise},
 };
 
@@ -174,6 +175,46 @@ impl Kernel for QuantizeStep {
         });
         Ok(())
     }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "f32");
+        code.result(0, "y", "u8");
+        code.changes(Change {
+            scale: self.to.scale,
+            zero: self.to.zero,
+            signed: self.to.bounds[0] < 0,
+            quantizes: true,
+            channels_last: self.image.is_some_and(|[_, channels, _]| channels > 1),
+        });
+        let (cpu, len) = (code.cpu(), self.len);
+        code.bind("quantize", Expr::from(self.to));
+        let Some([images, channels, space]) = self.image else {
+            let (x, y) = (format!("&x[..{len}]"), format!("&mut y[..{len}]"));
+            code.call("quantize.run", vec![cpu, x.into(), y.into()]);
+            return Ok(());
+        };
+        let planes = record!(Planes {
+            channels: channels,
+            pixels: space,
+            padded: channels,
+            fill: 0u8,
+        });
+        code.bind("planes", planes);
+        let size = channels * space;
+        let (mut x, mut y) = (format!("&x[..{len}]"), format!("&mut y[..{len}]"));
+        if images > 1 {
+            code.open(&format!("for image in 0..{images}"));
+            x = format!("&x[image * {size}..][..{size}]");
+            y = format!("&mut y[image * {size}..][..{size}]");
+        }
+        let (pixels, to) = (format!("0..{space}"), "quantize".into());
+        let arguments = vec![cpu, x.into(), to, pixels.into(), y.into()];
+        code.call("planes.quantize", arguments);
+        if images > 1 {
+            code.close();
+        }
+        Ok(())
+    }
 }
 
 enum Dequantize {
@@ -279,6 +320,51 @@ impl Kernel for (Dequantize, usize) {
                 call.threads.spread(y, scales.len() * inner, |at, y| {
                     by.dequantize(cpu, &x[at..][..y.len()], *signed, y);
                 });
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let (kernel, len) = self;
+        let element = match kernel {
+            Dequantize::Integers(_) => "i32",
+            _ => "u8",
+        };
+        code.operand(0, "x", element);
+        code.result(0, "y", "f32");
+        let cpu = code.cpu();
+        let (x, y) = (format!("&x[..{len}]"), format!("&mut y[..{len}]"));
+        let (x, y) = (Expr::from(x), Expr::from(y));
+        match kernel {
+            Dequantize::Bytes(from) => {
+                code.changes(Change {
+                    scale: from.scale,
+                    zero: from.zero,
+                    signed: from.signed,
+                    quantizes: false,
+                    channels_last: false,
+                });
+                code.bind("codes", Expr::from(*from));
+                code.call("codes.dequantize", vec![cpu, x, y]);
+            }
+            Dequantize::Integers(from) => {
+                let arguments = vec![cpu, x, from.scale.into(), from.zero.into(), y];
+                code.call("dequantize_integers", arguments);
+            }
+            Dequantize::Axis {
+                scales,
+                zeros,
+                inner,
+                signed,
+            } => {
+                let by = record!(AxisScales {
+                    scales: code.floats(scales),
+                    zeros: code.integers(zeros),
+                    inner: *inner,
+                });
+                code.bind("codes", by);
+                code.call("codes.dequantize", vec![cpu, x, (*signed).into(), y]);
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use super::Kernel;
 use crate::program::{
     call::Call,
     lower::{Home, Layout},
+    source::{Code, Element, Expr, Written},
 };
 
 /// Moves the channels to the end, or back: images of `rows` × `columns` elements, transposed.
@@ -51,6 +52,11 @@ impl Kernel for Relay {
         let (x, y) = (&x[..self.images * bytes], &mut y[..self.images * bytes]);
         transpose(call.cpu, x, self.size, &dims, &[0, 2, 1], y)
     }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let dims = [self.images, self.rows, self.columns];
+        write_transpose(code, self.size, &dims, &[0, 2, 1])
+    }
 }
 
 /// A tensor of elements of `size` bytes with its axes in another order.
@@ -74,4 +80,35 @@ pub(super) fn transpose(
         }
     }
     Ok(())
+}
+
+/// A tensor of elements of `size` bytes with its axes in another order, as source text.
+pub(super) fn write_transpose(
+    code: &mut Code<'_>,
+    size: usize,
+    dims: &[usize],
+    order: &[usize],
+) -> Written {
+    let element = unsigned(size);
+    code.operand(0, "x", element);
+    code.result(0, "y", element);
+    let len: usize = dims.iter().product();
+    let list = |numbers: &[usize]| {
+        let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+        Expr::from(format!("&[{}]", numbers.join(", ")))
+    };
+    let (x, y) = (format!("&x[..{len}]"), format!("&mut y[..{len}]"));
+    let arguments = vec![code.cpu(), x.into(), list(dims), list(order), y.into()];
+    code.call("transpose", arguments);
+    Ok(())
+}
+
+/// The type of numbers of so many bytes.
+pub(super) fn unsigned(size: usize) -> Element {
+    match size {
+        2 => "u16",
+        4 => "u32",
+        8 => "u64",
+        _ => "u8",
+    }
 }

@@ -10,11 +10,13 @@ use super::{
     elementwise::byte_bounds,
     product::{
         Finish, PackedWeights, Rows, Task, offsets, packed_zeros, product_name, task_scratch,
+        write_floats, write_product, write_requantize, write_run,
     },
 };
 use crate::program::{
     call::Call,
     lower::{Home, Layout, Lowering},
+    source::{Code, Written},
 };
 
 /// `rows` × depth codes by packed weights, to codes.
@@ -185,6 +187,41 @@ impl Kernel for Static {
         };
         let scratch = std::mem::take(&mut call.scratch);
         task.run(call, scratch, y, &[]);
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let (depth, columns) = (self.weights.column_len(), self.weights.columns);
+        code.operand(0, "x", "u8");
+        code.result(0, "y", if self.to.is_some() { "u8" } else { "f32" });
+        let right = self.weights.write(code);
+        let (offset, zero) = (
+            code.integers(&self.offset),
+            code.integers(&self.weight_zero),
+        );
+        let geometry = Geometry::matrix(self.rows, depth, depth);
+        let strides = [0, columns];
+        write_product(
+            code,
+            "x",
+            self.signed,
+            &geometry,
+            right,
+            strides,
+            offset,
+            zero,
+        );
+        match self.to {
+            Some((zero, bounds)) => {
+                write_requantize(code, &self.scale, zero, bounds, None);
+                write_run(code, "Output::Bytes(y, requantize)");
+            }
+            None => {
+                let scale = code.floats(&self.scale);
+                write_floats(code, scale, "&[]", Activation::Identity);
+                write_run(code, "output");
+            }
+        }
         Ok(())
     }
 }

@@ -28,7 +28,11 @@ use onnxq_ir::{NodeId, Op};
 use onnxq_kernels::Cpu;
 use onnxq_ops::EvalError;
 
-use super::{call::Call, lower::Lowering};
+use super::{
+    call::Call,
+    lower::Lowering,
+    source::{Code, Written, unwritten},
+};
 
 /// Computes the results of a step.
 pub(super) trait Kernel: Send + Sync {
@@ -55,6 +59,14 @@ pub(super) trait Kernel: Send + Sync {
     /// # Errors
     /// What only data can show.
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError>;
+
+    /// Writes what [`run`](Kernel::run) does, on one thread, as source text.
+    ///
+    /// # Errors
+    /// It has no such form.
+    fn write(&self, _code: &mut Code<'_>) -> Written {
+        unwritten("it is not made of kernels that generated code can carry along")
+    }
 }
 
 /// Adds the steps of a node, and of what follows it, or does nothing.

@@ -15,6 +15,7 @@ use crate::{
     program::{
         call::Call,
         lower::{Layout, Lowering},
+        source::{Code, Expr, Written, record},
         threads::cut,
     },
 };
@@ -138,6 +139,49 @@ impl Kernel for Pool {
         }
         Ok(())
     }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let (w, c) = (&self.window, self.channels);
+        let x_len = w.input[0] * w.input[1] * c;
+        let y_len = w.output[0] * w.output[1] * c;
+        code.operand(0, "x", "u8");
+        code.result(0, "y", "u8");
+        let (mut x, mut y) = (format!("&x[..{x_len}]"), format!("&mut y[..{y_len}]"));
+        if self.images > 1 {
+            code.open(&format!("for image in 0..{}", self.images));
+            x = format!("&x[image * {x_len}..][..{x_len}]");
+            y = format!("&mut y[image * {y_len}..][..{y_len}]");
+        }
+        let image = record!(Image {
+            data: x,
+            signed: self.signed,
+            dims: [w.input[0], w.input[1], c],
+        });
+        let window = Window {
+            kernel: w.kernel,
+            strides: w.strides,
+            dilations: w.dilations,
+            pads: w.begin,
+        };
+        let pool = record!(Pool {
+            image: image,
+            window: window,
+            result: w.output,
+        });
+        code.bind("pool", pool);
+        let (cpu, rows) = (code.cpu(), format!("0..{}", w.output[0]).into());
+        match self.kind {
+            Kind::Max => code.call("pool.max", vec![cpu, rows, y.into()]),
+            Kind::Average(average) => {
+                code.bind("average", Expr::from(average));
+                code.call("pool.average", vec![cpu, "&average".into(), rows, y.into()]);
+            }
+        }
+        if self.images > 1 {
+            code.close();
+        }
+        Ok(())
+    }
 }
 
 struct GlobalAverage {
@@ -175,6 +219,26 @@ impl Kernel for GlobalAverage {
         let y = y.chunks_exact_mut(self.channels).take(self.images);
         for (x, y) in images.zip(y) {
             average_of_all(call.cpu, x, self.from, self.to, y);
+        }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "u8");
+        code.result(0, "y", "u8");
+        code.bind("from", Expr::from(self.from));
+        code.bind("to", Expr::from(self.to));
+        let (size, channels) = (self.space * self.channels, self.channels);
+        let (mut x, mut y) = (format!("&x[..{size}]"), format!("&mut y[..{channels}]"));
+        if self.images > 1 {
+            code.open(&format!("for image in 0..{}", self.images));
+            x = format!("&x[image * {size}..][..{size}]");
+            y = format!("&mut y[image * {channels}..][..{channels}]");
+        }
+        let arguments = vec![code.cpu(), x.into(), "from".into(), "to".into(), y.into()];
+        code.call("global_average", arguments);
+        if self.images > 1 {
+            code.close();
         }
         Ok(())
     }

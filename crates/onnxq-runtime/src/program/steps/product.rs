@@ -8,6 +8,7 @@ use onnxq_tensor::Tensor;
 
 use crate::program::{
     call::Call,
+    source::{Code, Expr, record},
     store::{Store, Stored},
     threads::cut,
 };
@@ -54,6 +55,16 @@ impl PackedWeights {
     pub(super) fn scratch_lines(&self) -> usize {
         scratch_lines(&Packed {
             data: &[],
+            columns: self.columns,
+            segments: self.segments,
+            depth: self.depth,
+        })
+    }
+
+    /// The view as source text.
+    pub(super) fn write(&self, code: &mut Code<'_>) -> Expr {
+        record!(Packed {
+            data: code.stored(&self.data),
             columns: self.columns,
             segments: self.segments,
             depth: self.depth,
@@ -294,6 +305,88 @@ impl Task<'_> {
             _ => unreachable!("the memory of a result is of the type that its finish makes"),
         }
     }
+}
+
+/// A product as source text, into `product`. `left`, `offset` and `zero` are expressions for slices.
+pub(super) fn write_product(
+    code: &mut Code<'_>,
+    left: impl Into<Expr>,
+    signed: bool,
+    geometry: &Geometry,
+    right: Expr,
+    strides: [usize; 2],
+    offset: impl Into<Expr>,
+    zero: impl Into<Expr>,
+) {
+    let left = record!(Left {
+        data: left,
+        signed: signed,
+        geometry: geometry,
+    });
+    let epilogue = record!(Epilogue {
+        offset: offset,
+        zero: zero,
+    });
+    let product = record!(Product {
+        left: left,
+        right: right,
+        strides: strides,
+        epilogue: epilogue,
+    });
+    code.bind("product", product);
+}
+
+/// How sums become bytes as source text, into `requantize`. `other` is an expression for the slice that
+/// `added` adds.
+pub(super) fn write_requantize(
+    code: &mut Code<'_>,
+    scale: &[f32],
+    zero: i32,
+    bounds: [i32; 2],
+    added: Option<(Added, Expr)>,
+) {
+    let residual = added.map(|(added, other)| {
+        record!(Residual {
+            data: other,
+            signed: added.signed,
+            scales: added.scales,
+            zeros: added.zeros,
+            bounds: added.bounds,
+        })
+    });
+    let residual = match residual {
+        None => "None".into(),
+        Some(residual) => Expr::Call("Some".to_owned(), vec![residual]),
+    };
+    let requantize = record!(Requantize {
+        scale: code.floats(scale),
+        zero: zero,
+        bounds: bounds,
+        residual: residual,
+    });
+    code.bind("requantize", requantize);
+}
+
+/// How sums become floats `y` as source text, into `output`.
+pub(super) fn write_floats(
+    code: &mut Code<'_>,
+    scale: impl Into<Expr>,
+    bias: impl Into<Expr>,
+    activation: Activation,
+) {
+    let fields = vec![
+        ("y", "y".into()),
+        ("scale", scale.into()),
+        ("bias", bias.into()),
+        ("activation", activation.into()),
+    ];
+    code.bind("output", Expr::Struct("Output::Floats", fields));
+}
+
+/// Runs `product` to `output`, as source text.
+pub(super) fn write_run(code: &mut Code<'_>, output: &str) {
+    let arguments = vec![code.cpu(), output.into(), code.scratch()];
+    code.call("product.run", arguments);
 }
 
 /// The name of a kind of product in profiles.

@@ -11,7 +11,11 @@ use super::{
     Kernel,
     elementwise::{byte_bounds, dequantization_of, quantization_of},
 };
-use crate::program::{call::Call, lower::Lowering};
+use crate::program::{
+    call::Call,
+    lower::Lowering,
+    source::{Code, Written},
+};
 
 /// Operators that make each element of their result of one element, if all other operands are
 /// constants of one element.
@@ -128,6 +132,15 @@ impl Kernel for Lookup {
         call.threads.spread(&mut y[..self.len], 64, |at, y| {
             lookup(cpu, &x[at..][..y.len()], &self.table, y);
         });
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "u8");
+        code.result(0, "y", "u8");
+        let (cpu, len, table) = (code.cpu(), self.len, code.table(&self.table));
+        let (x, y) = (format!("&x[..{len}]"), format!("&mut y[..{len}]"));
+        code.call("lookup", vec![cpu, x.into(), table, y.into()]);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use super::Kernel;
 use crate::program::{
     call::Call,
     lower::{Home, Layout, Lowering},
+    source::{Code, Written},
 };
 
 /// Reshape and its like: the same bytes with other dimensions.
@@ -128,5 +129,9 @@ impl Kernel for Transpose {
             &self.perm,
             &mut y[..len],
         )
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        super::layout::write_transpose(code, self.size, &self.dims, &self.perm)
     }
 }

@@ -10,7 +10,12 @@ use onnxq_ops::EvalError;
 use onnxq_tensor::Tensor;
 
 use super::{Codes, Shape};
-use crate::program::{call::Call, steps::Kernel, threads::cut};
+use crate::program::{
+    call::Call,
+    source::{Code, Expr, Written, record},
+    steps::{Kernel, product::write_requantize},
+    threads::cut,
+};
 
 /// The packed weights of a depthwise convolution.
 pub(super) struct Columns {
@@ -61,6 +66,39 @@ impl Columns {
 
     pub(super) fn scratch(&self, threads: usize) -> usize {
         depthwise_scratch_lines(&self.window) * threads
+    }
+
+    /// The convolution of the image `x` as source text, into `conv`.
+    pub(super) fn write(
+        &self,
+        code: &mut Code<'_>,
+        shape: &Shape,
+        signed: bool,
+        pad: impl Into<Expr>,
+        offset: impl Into<Expr>,
+    ) {
+        code.bind("window", Expr::from(self.window));
+        let [x_len, _] = shape.image_lens();
+        let image = record!(Image {
+            data: format!("&x[..{x_len}]"),
+            signed: signed,
+            dims: [shape.window.input[0], shape.window.input[1], shape.channels],
+        });
+        let weights = record!(DepthwiseWeights {
+            data: code.bytes(bytes(&self.data)),
+            channels: shape.channels,
+            window: "window",
+            narrow: self.narrow,
+        });
+        let conv = record!(Depthwise {
+            image: image,
+            pad: pad,
+            window: "window",
+            weights: weights,
+            offset: offset,
+            result: shape.window.output,
+        });
+        code.bind("conv", conv);
     }
 
     /// Computes all images from `x` to `y` by rows, spread over the threads of the call. `part` is
@@ -198,6 +236,33 @@ impl Kernel for Depthwise {
         };
         self.columns
             .run(shape, call, x, signed, self.zero, offset, y, part);
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let (shape, codes) = (&self.shape, &self.codes);
+        code.operand(0, "x", "u8");
+        if let Some(added) = codes.added {
+            code.operand(added.operand, "other", "u8");
+        }
+        code.result(0, "y", "u8");
+        let [_, y_len] = shape.image_lens();
+        shape.write_images(code, codes.added.is_some(), |code| {
+            let offset = code.integers(&self.offset);
+            let columns = &self.columns;
+            columns.write(code, shape, self.signed, self.zero as u8, offset);
+            let other = format!("&other[..{y_len}]");
+            let added = codes.added.map(|added| (added, other.into()));
+            write_requantize(code, &codes.scale, codes.zero, codes.bounds, added);
+            let arguments = vec![
+                code.cpu(),
+                format!("0..{}", shape.window.output[0]).into(),
+                format!("&mut y[..{y_len}]").into(),
+                "&requantize".into(),
+                code.scratch(),
+            ];
+            code.call("conv.run", arguments);
+        });
         Ok(())
     }
 }

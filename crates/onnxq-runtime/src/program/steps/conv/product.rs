@@ -6,9 +6,13 @@ use onnxq_ops::EvalError;
 use super::{Codes, Shape};
 use crate::program::{
     call::Call,
+    source::{Code, Expr, Written},
     steps::{
         Kernel,
-        product::{Finish, PackedWeights, Rows, Task, task_scratch},
+        product::{
+            Finish, PackedWeights, Rows, Task, task_scratch, write_product, write_requantize,
+            write_run,
+        },
     },
 };
 
@@ -89,5 +93,56 @@ impl Kernel for Dense {
             }
         }
         Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let (shape, codes) = (&self.shape, &self.codes);
+        code.operand(0, "x", "u8");
+        if let Some(added) = codes.added {
+            code.operand(added.operand, "other", "u8");
+        }
+        code.result(0, "y", "u8");
+        shape.write_images(code, codes.added.is_some(), |code| {
+            let mut left = "x";
+            if !shape.in_place() {
+                let [x_len, _] = shape.image_lens();
+                shape.write_pad(code, &format!("&x[..{x_len}]"), self.padding);
+                left = "left";
+            }
+            let each = shape.outputs / shape.groups;
+            for (g, group) in self.groups.iter().enumerate() {
+                let columns = g * each..(g + 1) * each;
+                let left = part(left, "&", g * shape.channels / shape.groups);
+                let right = group.weights.write(code);
+                let (offset, zero) = (code.integers(&group.offset), code.integers(&group.zero));
+                let strides = [shape.window.output[1] * shape.outputs, shape.outputs];
+                let geometry = shape.geometry();
+                write_product(
+                    code,
+                    left,
+                    self.signed,
+                    &geometry,
+                    right,
+                    strides,
+                    offset,
+                    zero,
+                );
+                let other = Expr::from(part("other", "&", columns.start));
+                let scale = &codes.scale[columns.clone()];
+                let added = codes.added.map(|added| (added, other));
+                write_requantize(code, scale, codes.zero, codes.bounds, added);
+                let y = part("y", "&mut ", columns.start);
+                write_run(code, &format!("Output::Bytes({y}, requantize)"));
+            }
+        });
+        Ok(())
+    }
+}
+
+/// A slice from an element on.
+fn part(slice: &str, reference: &str, start: usize) -> String {
+    match start {
+        0 => slice.to_owned(),
+        start => format!("{reference}{slice}[{start}..]"),
     }
 }

@@ -6,7 +6,10 @@ use onnxq_tensor::Tensor;
 
 use crate::{
     plan::{Window, Window2},
-    program::lower::Home,
+    program::{
+        lower::Home,
+        source::{Code, Expr},
+    },
 };
 
 /// A convolution with all its sizes.
@@ -152,24 +155,57 @@ impl Shape {
         }
     }
 
-    /// Writes an image with its padding, which is `value`.
-    pub(super) fn pad(&self, x: &[u8], value: u8, to: &mut [u8]) {
-        let (w, c) = (&self.window, self.channels);
-        let [height, width] = self.padded();
-        let [top, left] = w.begin;
-        let left = left.min(width);
-        let columns = w.input[1].min(width - left);
-        for (y, row) in to.chunks_exact_mut(width * c).take(height).enumerate() {
-            match y.checked_sub(top).filter(|&y| y < w.input[0]) {
-                None => row.fill(value),
-                Some(from) => {
-                    let (before, rest) = row.split_at_mut(left * c);
-                    let (middle, after) = rest.split_at_mut(columns * c);
-                    before.fill(value);
-                    middle.copy_from_slice(&x[from * w.input[1] * c..][..columns * c]);
-                    after.fill(value);
-                }
+    /// The statements that `f` writes, once for each image. `x` and `y` are operand and result there, and
+    /// `other`, if there is one, another operand like the result.
+    pub(super) fn write_images(
+        &self,
+        code: &mut Code<'_>,
+        other: bool,
+        mut f: impl FnMut(&mut Code<'_>),
+    ) {
+        let [x_len, y_len] = self.image_lens();
+        if self.images > 1 {
+            code.open(&format!("for image in 0..{}", self.images));
+            code.bind("x", format!("&x[image * {x_len}..][..{x_len}]"));
+            code.bind("y", format!("&mut y[image * {y_len}..][..{y_len}]"));
+            if other {
+                code.bind("other", format!("&other[image * {y_len}..][..{y_len}]"));
             }
         }
+        f(code);
+        if self.images > 1 {
+            code.close();
+        }
+    }
+
+    /// Writes an image with its padding, which is `value`.
+    pub(super) fn pad(&self, x: &[u8], value: u8, to: &mut [u8]) {
+        let (w, size) = (&self.window, self.padded());
+        let dims = [w.input[0], w.input[1], self.channels];
+        let to = &mut to[..size[0] * size[1] * self.channels];
+        onnxq_kernels::pad(x, dims, w.begin, size, value, 0..size[0], to);
+    }
+
+    /// Writes the copy of an image `x` with its padding, the value of which is `value`, to the first
+    /// lines of the scratch memory: both are `left` and `scratch` from there on.
+    pub(super) fn write_pad(&self, code: &mut Code<'_>, x: &str, value: impl Into<Expr>) {
+        let (w, size) = (&self.window, self.padded());
+        code.scratch();
+        let lines = self.padded_lines();
+        code.line(&format!(
+            "let (left, scratch) = scratch.split_at_mut({lines});"
+        ));
+        code.bind("left", "bytes_mut(left)");
+        let len = size[0] * size[1] * self.channels;
+        let arguments = vec![
+            x.into(),
+            [w.input[0], w.input[1], self.channels].into(),
+            w.begin.into(),
+            size.into(),
+            value.into(),
+            format!("0..{}", size[0]).into(),
+            format!("&mut left[..{len}]").into(),
+        ];
+        code.call("pad", arguments);
     }
 }
