@@ -4,6 +4,7 @@
 //! how well they do their [tasks], the [program] as users run it, files that no [writer](wire)
 //! would write, and the distance between [outputs](metrics).
 
+pub mod bisect;
 pub mod calibration;
 pub mod case;
 pub mod inputs;
@@ -12,6 +13,8 @@ pub mod node_tests;
 pub mod oracle;
 pub mod program;
 mod python;
+pub mod random;
+pub mod random_graph;
 pub mod stages;
 pub mod subject;
 pub mod suite;
