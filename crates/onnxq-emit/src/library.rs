@@ -6,7 +6,7 @@ use onnxq_runtime::Location;
 
 use crate::{
     EmitOptions,
-    model::{Codes, Printed, Tensor},
+    model::{Codes, Printed, Tensor, signature_at},
     package::targets,
 };
 
@@ -15,10 +15,47 @@ const LINE: usize = 64;
 
 /// The text.
 pub(crate) fn library(printed: &Printed<'_>, options: &EmitOptions) -> String {
+    let whole = |text: &str| entry(printed, text, Entry::Floats);
+    let raw = |text: &str| match printed.takes_codes() {
+        true => entry(printed, text, Entry::Codes),
+        false => String::new(),
+    };
+    let text = whole(include_str!("templates/lib.rs"))
+        .replace("@TYPES@", &types(printed))
+        .replace("@WEIGHTS@", &printed.constants().len().to_string())
+        .replace("@ARENA@", &printed.source.arena.to_string())
+        .replace("@SCRATCH@", &printed.source.scratch.to_string())
+        .replace("@RAW_RUN@", &raw(include_str!("templates/raw_run.rs")))
+        .replace(
+            "@RAW_METHOD@",
+            &raw(include_str!("templates/raw_method.rs")),
+        )
+        .replace("@RAW_ON@\n", &raw(include_str!("templates/raw_on.rs")));
+    format!("{}{text}", documentation(printed, options))
+}
+
+/// What the functions of an entry take and give.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    Floats,
+    Codes,
+}
+
+/// A template with what is its own for an entry.
+fn entry(printed: &Printed<'_>, text: &str, entry: Entry) -> String {
+    let codes = entry == Entry::Codes;
+    let (name, takes) = match codes {
+        true => ("run_quantized", "QuantizedInputs"),
+        false => ("run", "Inputs"),
+    };
+    let gives = match codes && printed.gives_codes() {
+        true => "QuantizedOutputs",
+        false => "Outputs",
+    };
     let fallible = printed.is_fallible();
-    let result = |ty: &str, life: &str| match fallible {
-        true => format!("Result<{ty}<{life}>, IndexError>"),
-        false => format!("{ty}<{life}>"),
+    let result = |life: &str| match fallible {
+        true => format!(" -> Result<{gives}<{life}>, IndexError>"),
+        false => format!(" -> {gives}<{life}>"),
     };
     let errors = |indent: &str| match fallible {
         true => {
@@ -26,41 +63,33 @@ pub(crate) fn library(printed: &Printed<'_>, options: &EmitOptions) -> String {
         }
         false => String::new(),
     };
-    let mut raw = [const { String::new() }; 3];
-    if printed.takes_codes() {
-        let gives = printed.gives_codes();
-        let ty = if gives { "QuantizedOutputs" } else { "Outputs" };
-        raw = [
-            include_str!("templates/raw_run.rs"),
-            include_str!("templates/raw_method.rs"),
-            include_str!("templates/raw_on.rs"),
-        ]
-        .map(|text| {
-            text.replace("@OUTPUTS<'a>@", &result(ty, "'a"))
-                .replace("@OUTPUTS<'_>@", &result(ty, "'_"))
-                .replace("@ERRORS@", &errors(""))
-                .replace("@ERRORS4@", &errors("    "))
-                .replace("@COPIES@", &copies(printed))
-                .replace("@CALLS@", &calls(printed, true))
-                .replace("@RESULT@", &made(printed, ty, gives))
-        });
-    }
-    let [raw_run, raw_method, raw_on] = raw;
-    let text = include_str!("templates/lib.rs")
-        .replace("@TYPES@", &types(printed))
-        .replace("@WEIGHTS@", &printed.constants().len().to_string())
-        .replace("@ARENA@", &printed.source.arena.to_string())
-        .replace("@SCRATCH@", &printed.source.scratch.to_string())
-        .replace("@OUTPUTS<'a>@", &result("Outputs", "'a"))
-        .replace("@OUTPUTS<'_>@", &result("Outputs", "'_"))
+    let inputs = format!("inputs: &{takes}<'_>");
+    let list = |first: &[&str]| {
+        let first = first.iter().map(|&parameter| parameter.to_owned());
+        first.chain([inputs.clone()]).collect::<Vec<String>>()
+    };
+    let run = list(&["workspace: &'a mut Workspace"]);
+    let run = signature_at("", &format!("pub fn {name}<'a>"), &run, &result("'a"));
+    let method = list(&["&mut self"]);
+    let method = signature_at("    ", &format!("pub fn {name}"), &method, &result("'_"));
+    let run_on = list(&["cpu: Cpu", "memory: &'a mut [Line]"]);
+    let run_on = signature_at("", &format!("fn {name}_on<'a>"), &run_on, &result("'a"));
+    let copies = if codes {
+        copies(printed)
+    } else {
+        String::new()
+    };
+    text.replace("@RUN@", &run)
+        .replace("@METHOD@", &method)
+        .replace("@RUN_ON@", &run_on)
         .replace("@ERRORS@", &errors(""))
         .replace("@ERRORS4@", &errors("    "))
-        .replace("@CALLS@", &calls(printed, false))
-        .replace("@RESULT@", &made(printed, "Outputs", false))
-        .replace("@RAW_RUN@", &raw_run)
-        .replace("@RAW_METHOD@", &raw_method)
-        .replace("@RAW_ON@\n", &raw_on);
-    format!("{}{text}", documentation(printed, options))
+        .replace("@COPIES@", &copies)
+        .replace("@CALLS@", &calls(printed, codes))
+        .replace(
+            "@RESULT@",
+            &made(printed, gives, codes && printed.gives_codes()),
+        )
 }
 
 /// The calls of the parts of the model; from codes without those that make and unmake them.

@@ -10,6 +10,9 @@ use crate::{EmitError, kernels, names::Names};
 /// Columns of a line.
 const WIDTH: usize = 100;
 
+/// What a list of arguments or elements may take on one line.
+const LIST_WIDTH: usize = 60;
+
 /// Bytes of a line of memory.
 const LINE: usize = 64;
 
@@ -315,8 +318,12 @@ impl<'p> Printed<'p> {
         let mut text = String::from("use crate::{\n");
         let (names, modules): (Vec<&String>, Vec<&String>) =
             lines.iter().partition(|line| !line.contains("::"));
-        for item in names.into_iter().chain(modules) {
-            let _ = writeln!(text, "    {item},");
+        if !names.is_empty() {
+            let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+            let _ = writeln!(text, "    {},", names.join(", "));
+        }
+        for module in modules {
+            let _ = writeln!(text, "    {module},");
         }
         text.push_str("};\n");
         text
@@ -353,8 +360,8 @@ impl<'p> Printed<'p> {
             let _ = match (&names[..], &ranges[..]) {
                 ([name], [range]) => writeln!(text, "    let {name} = &mut cx.arena[{range}];"),
                 _ => {
-                    let (names, ranges) = (names.join(", "), ranges.join(", "));
-                    writeln!(text, "    let [{names}] = buffers(cx.arena, [{ranges}]);")
+                    text.push_str(&binding(&names, &ranges));
+                    Ok(())
                 }
             };
         }
@@ -474,6 +481,52 @@ fn result_of(fallible: bool) -> (&'static str, &'static str) {
     }
 }
 
+/// Buffers of the arena, as a statement.
+fn binding(names: &[&str], ranges: &[String]) -> String {
+    let head = format!("    let [{}] =", names.join(", "));
+    let list = format!("[{}]", ranges.join(", "));
+    let call = format!("buffers(cx.arena, {list});");
+    if "cx.arena, ".len() + list.len() <= LIST_WIDTH {
+        let line = format!("{head} {call}\n");
+        return match line.len() <= WIDTH + 1 {
+            true => line,
+            false => format!("{head}\n        {call}\n"),
+        };
+    }
+    let list = array(&list, ranges, 8);
+    format!("{head} buffers(\n        cx.arena,\n        {list},\n    );\n")
+}
+
+/// An array, whose text on one line is given.
+fn array(line: &str, items: &[String], indent: usize) -> String {
+    if line.len() - 2 <= LIST_WIDTH {
+        return line.to_owned();
+    }
+    let margin = " ".repeat(indent + 4);
+    let mut text = String::from("[\n");
+    // Short ones fill lines.
+    let short = items.iter().all(|item| item.len() <= 10);
+    let mut at = 0;
+    for item in items {
+        let fits = short && at > 0 && at + 1 + item.len() < WIDTH;
+        match fits {
+            true => text.push(' '),
+            false if at > 0 => text.push('\n'),
+            false => {}
+        }
+        if !fits {
+            text.push_str(&margin);
+            at = margin.len();
+        } else {
+            at += 1;
+        }
+        let _ = write!(text, "{item},");
+        at += item.len() + 1;
+    }
+    let _ = write!(text, "\n{}]", " ".repeat(indent));
+    text
+}
+
 /// A step as a function.
 fn function(name: &str, step: &StepSource) -> String {
     let mut parameters = Vec::new();
@@ -510,23 +563,33 @@ fn function(name: &str, step: &StepSource) -> String {
 
 /// The head of a function, with its opening brace.
 fn signature(head: &str, parameters: &[String], result: &str) -> String {
-    let line = format!("{head}({}){result} {{\n", parameters.join(", "));
+    signature_at("", head, parameters, result)
+}
+
+/// The same, indented.
+pub(crate) fn signature_at(
+    indent: &str,
+    head: &str,
+    parameters: &[String],
+    result: &str,
+) -> String {
+    let line = format!("{indent}{head}({}){result} {{\n", parameters.join(", "));
     if line.len() <= WIDTH + 1 {
         return line;
     }
-    let mut text = format!("{head}(\n");
+    let mut text = format!("{indent}{head}(\n");
     for parameter in parameters {
-        let _ = writeln!(text, "    {parameter},");
+        let _ = writeln!(text, "{indent}    {parameter},");
     }
-    let _ = writeln!(text, "){result} {{");
+    let _ = writeln!(text, "{indent}){result} {{");
     text
 }
 
 /// A call as a statement.
-fn call(name: &str, arguments: &[String], mark: &str) -> String {
+pub(crate) fn call(name: &str, arguments: &[String], mark: &str) -> String {
     let list = arguments.join(", ");
     let line = format!("    {name}({list}){mark};\n");
-    if list.len() <= 60 && line.len() <= WIDTH + 1 {
+    if list.len() <= LIST_WIDTH && line.len() <= WIDTH + 1 {
         return line;
     }
     let mut text = format!("    {name}(\n");

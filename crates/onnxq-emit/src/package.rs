@@ -6,7 +6,7 @@ use onnxq_kernels::Isa;
 
 use crate::{
     EmitOptions,
-    model::{Printed, Tensor},
+    model::{Printed, Tensor, call},
 };
 
 /// Each feature of the kernels, and those that it needs.
@@ -112,10 +112,13 @@ pub(crate) fn golden(printed: &Printed<'_>, options: &EmitOptions) -> String {
     let mut checks = String::new();
     for output in &printed.outputs {
         let (field, element) = (&output.field, output.element);
-        let _ = writeln!(
-            checks,
-            "    check(&mut recorded, \"{field}\", outputs.{field}, {element}::to_le_bytes);"
-        );
+        let arguments = [
+            "&mut recorded".to_owned(),
+            format!("\"{field}\""),
+            format!("outputs.{field}"),
+            format!("{element}::to_le_bytes"),
+        ];
+        checks.push_str(&call("check", &arguments, ""));
     }
     include_str!("templates/golden.rs")
         .replace("@CRATE@", &module(options))

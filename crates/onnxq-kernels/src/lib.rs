@@ -42,9 +42,11 @@ mod recurrent;
 mod requantize;
 mod residual;
 mod resize;
+mod row_steps;
 mod rows;
 #[cfg(feature = "sources")]
 mod sources;
+mod strided;
 mod tiers;
 mod tile;
 mod transpose;
@@ -59,7 +61,7 @@ pub use depthwise::{
     Depthwise, DepthwiseWeights, Dequantize, depthwise_packed_len, depthwise_scratch_lines,
     pack_depthwise,
 };
-pub use dynamic::{dynamic_parameters, dynamic_quantize};
+pub use dynamic::{column_scales, dynamic_parameters, dynamic_quantize, zero_offsets};
 pub use elementwise::{
     AxisScales, Combine, Operand, Quantize, Quantized, dequantize_integers, range,
     requantize_table, row_sums,
@@ -74,9 +76,11 @@ pub use pool::{Average, Pool, global_average, global_mean};
 pub use product::{Geometry, Left, Product, scratch_lines};
 pub use recurrent::{gru_cell_linear, gru_gates, gru_state, lstm_cell};
 pub use resize::{gather_rows, resize_nearest};
+pub use row_steps::{Added, RowFunction, Rows};
 pub use rows::{
     Norm, Reduction, Skip, Softmax, normalize, reduce_columns, reduce_rows, skip_normalize, softmax,
 };
 #[cfg(feature = "sources")]
 pub use sources::{SOURCES, Source};
+pub use strided::{MAX_COPY_AXES, copy_strided};
 pub use transpose::{Element, MAX_AXES, transpose, transpose_matrix};

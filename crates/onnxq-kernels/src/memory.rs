@@ -29,6 +29,30 @@ pub(crate) fn floats(lines: &mut [Line]) -> &mut [f32] {
     unsafe { core::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 16) }
 }
 
+/// Bytes as floats, as many as are whole.
+///
+/// # Panics
+/// They are not aligned.
+#[expect(unsafe_code, reason = "plain memory seen as another plain type")]
+pub(crate) fn floats_of(bytes: &[u8]) -> &[f32] {
+    // SAFETY: every bit pattern is a float.
+    let (before, floats, _) = unsafe { bytes.align_to() };
+    assert!(before.is_empty(), "aligned memory");
+    floats
+}
+
+/// Bytes as floats, as many as are whole.
+///
+/// # Panics
+/// They are not aligned.
+#[expect(unsafe_code, reason = "plain memory seen as another plain type")]
+pub(crate) fn floats_of_mut(bytes: &mut [u8]) -> &mut [f32] {
+    // SAFETY: every bit pattern is a float.
+    let (before, floats, _) = unsafe { bytes.align_to_mut() };
+    assert!(before.is_empty(), "aligned memory");
+    floats
+}
+
 /// The lines as bytes.
 #[expect(unsafe_code, reason = "plain memory seen as another plain type")]
 pub fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {

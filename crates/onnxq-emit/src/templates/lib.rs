@@ -39,8 +39,7 @@ impl Default for Workspace {
 }
 
 /// Computes the outputs in the caller's memory, without an allocator.
-@ERRORS@pub fn run<'a>(workspace: &'a mut Workspace, inputs: &Inputs<'_>) -> @OUTPUTS<'a>@ {
-    run_on(Cpu::detect(), &mut workspace.0, inputs)
+@ERRORS@@RUN@    run_on(Cpu::detect(), &mut workspace.0, inputs)
 }
 @RAW_RUN@
 /// The model with memory of its own: nothing is allocated after [`new`](Model::new).
@@ -67,8 +66,7 @@ impl Model {
     }
 
     /// Computes the outputs.
-@ERRORS4@    pub fn run(&mut self, inputs: &Inputs<'_>) -> @OUTPUTS<'_>@ {
-        run_on(self.cpu, &mut self.memory, inputs)
+@ERRORS4@@METHOD@        run_on(self.cpu, &mut self.memory, inputs)
     }
 @RAW_METHOD@}
 
@@ -89,8 +87,7 @@ fn context(cpu: Cpu, memory: &mut [Line]) -> Context<'_> {
     }
 }
 
-fn run_on<'a>(cpu: Cpu, memory: &'a mut [Line], inputs: &Inputs<'_>) -> @OUTPUTS<'a>@ {
-    let mut cx = context(cpu, memory);
+@RUN_ON@    let mut cx = context(cpu, memory);
 @CALLS@    @RESULT@
 }
 @RAW_ON@

@@ -193,8 +193,8 @@ impl<'p> Code<'p> {
         self.numbers(values, "integers", i32::to_le_bytes)
     }
 
-    /// Integers without sign, `&[u32]`.
-    pub(in crate::program) fn numbers_of_elements(&mut self, values: &[u32]) -> Expr {
+    /// Numbers of elements, `&[u32]`.
+    pub(in crate::program) fn indices(&mut self, values: &[u32]) -> Expr {
         self.numbers(values, "numbers", u32::to_le_bytes)
     }
 
@@ -243,14 +243,19 @@ impl<'p> Code<'p> {
 
     /// `head {`: what follows is indented until [`close`](Code::close).
     pub(in crate::program) fn open(&mut self, head: &str) {
-        self.line(&format!("{head} {{"));
+        self.line(format!("{head} {{").trim_start());
         self.indent += 4;
     }
 
     /// `}`
     pub(in crate::program) fn close(&mut self) {
+        self.close_with("}");
+    }
+
+    /// What ends a block.
+    pub(in crate::program) fn close_with(&mut self, end: &str) {
         self.indent -= 4;
-        self.line("}");
+        self.line(end);
     }
 }
 

@@ -174,6 +174,15 @@ impl<T: Literal, const N: usize> From<[T; N]> for Expr {
     }
 }
 
+impl<T: Into<Expr>> From<Option<T>> for Expr {
+    fn from(value: Option<T>) -> Expr {
+        match value {
+            None => Expr::Text("None".to_owned()),
+            Some(value) => Expr::Call("Some".to_owned(), vec![value.into()]),
+        }
+    }
+}
+
 impl fmt::Display for Expr {
     /// On one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

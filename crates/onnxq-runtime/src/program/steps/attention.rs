@@ -17,6 +17,7 @@ use crate::program::{
     Place,
     call::Call,
     lower::{Layout, Lowering},
+    source::{Code, Expr, Written, record},
 };
 
 /// From row to row, from head to head, from batch to batch.
@@ -228,6 +229,56 @@ impl Kernel for Step {
                 let part = self.part(operands, batch, heads.start, heads.len());
                 part.run(cpu, rows, y, scratch);
             });
+        }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let names = ["q", "k", "v", "mask"];
+        let strides = [Some(self.q), Some(self.k), Some(self.v), self.mask];
+        for (i, name) in names
+            .into_iter()
+            .enumerate()
+            .filter(|&(i, _)| strides[i].is_some())
+        {
+            code.operand(i, name, "f32");
+        }
+        code.result(0, "y", "f32");
+        let (to, len) = (&self.to, self.to.batch());
+        if to.batches > 1 {
+            code.open(&format!("for batch in 0..{}", to.batches));
+            code.bind("y", format!("&mut y[batch * {len}..][..{len}]"));
+        }
+        let heads = |i: usize, what: &'static str| -> Option<Expr> {
+            let [row, head, batch] = strides[i]?;
+            let data = match (to.batches, batch) {
+                (1, _) | (_, 0) => names[i].to_owned(),
+                _ => format!("&{}[batch * {batch}..]", names[i]),
+            };
+            let fields = vec![("data", data.into()), ("strides", [row, head].into())];
+            Some(Expr::Struct(what, fields))
+        };
+        let [q, k, v] = [0, 1, 2].map(|i| heads(i, "Heads").unwrap_or_else(|| "None".into()));
+        let attention = record!(Attention {
+            heads: to.heads,
+            key_heads: to.heads,
+            rows: to.rows,
+            keys: self.keys,
+            depth: self.depth,
+            width: to.width,
+            scale: self.scale,
+            q: q,
+            k: k,
+            v: v,
+            mask: heads(3, "Mask"),
+            strides: [to.strides[0], to.strides[1]],
+        });
+        code.bind("attention", attention);
+        let rows = format!("0..{}", to.rows);
+        let arguments = vec![code.cpu(), rows.into(), "y".into(), code.scratch()];
+        code.call("attention.run", arguments);
+        if to.batches > 1 {
+            code.close();
         }
         Ok(())
     }

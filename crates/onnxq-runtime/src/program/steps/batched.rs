@@ -12,7 +12,7 @@ use onnxq_tensor::DType;
 use super::{
     Kernel,
     elementwise::{Quantization, byte_bounds},
-    product::product_name,
+    product::{product_name, write_product, write_requantize, write_run},
     strided::{Stacks, Strided, merged},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     program::{
         call::Call,
         lower::{Layout, Lowering},
+        source::{Code, Written, record},
     },
 };
 
@@ -187,8 +188,10 @@ impl Codes {
 
     /// Lines of packed columns, and of all that a thread needs.
     fn lines(&self) -> [usize; 2] {
-        let packed = Line::count(packed_len(self.shape.to.width, 1, self.shape.depth));
-        [packed, packed + scratch_lines(&self.packed(&[]))]
+        let width = self.shape.to.width;
+        let packed = Line::count(packed_len(width, 1, self.shape.depth));
+        let sums = Line::count(4 * width);
+        [packed, packed + sums + scratch_lines(&self.packed(&[]))]
     }
 
     /// Packs one head of the right operand; `sums` becomes what is added to the sums of each column.
@@ -255,9 +258,10 @@ impl Kernel for Codes {
             call.threads.run(parts, |((heads, rows, y), scratch)| {
                 let (packed, scratch) = scratch.split_at_mut(packed_lines);
                 let packed = &mut bytes_mut(packed)[..packed_len(to.width, 1, depth)];
-                let mut sums = vec![0; to.width];
+                let (sums, scratch) = scratch.split_at_mut(Line::count(4 * to.width));
+                let sums: &mut [i32] = &mut bytemuck::cast_slice_mut(bytes_mut(sums))[..to.width];
                 for (i, head) in heads.enumerate() {
-                    self.pack(&b[self.shape.b.at(batch, head)..], packed, &mut sums);
+                    self.pack(&b[self.shape.b.at(batch, head)..], packed, sums);
                     let row = self.shape.a.row;
                     let product = Product {
                         left: Left {
@@ -268,7 +272,7 @@ impl Kernel for Codes {
                         right: self.packed(packed),
                         strides: [0, to.strides[0]],
                         epilogue: Epilogue {
-                            offset: &sums,
+                            offset: sums,
                             zero: &packed_zeros,
                         },
                     };
@@ -282,6 +286,94 @@ impl Kernel for Codes {
                     product.run(cpu, Output::Bytes(y, to), scratch);
                 }
             });
+        }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "a", "u8");
+        code.operand(1, "b", "u8");
+        code.result(0, "y", "u8");
+        code.scratch();
+        let Shape { a, b, depth, to } = &self.shape;
+        let (width, sums) = (to.width, Line::count(4 * to.width));
+        let len = packed_len(width, 1, *depth);
+        let packed = Line::count(len);
+        code.line(&format!(
+            "let (packed, scratch) = scratch.split_at_mut({packed});"
+        ));
+        code.bind("packed", format!("&mut bytes_mut(packed)[..{len}]"));
+        code.line(&format!(
+            "let (sums, scratch) = scratch.split_at_mut({sums});"
+        ));
+        code.bind("sums", format!("&mut elements_mut::<i32>(sums)[..{width}]"));
+        let (zero, packed_zero) = (self.zeros[0], self.packed_zero());
+        let zeros = match packed_zero {
+            0 => Vec::new(),
+            zero => vec![zero; width],
+        };
+        let zeros = code.integers(&zeros);
+        let counts = [("batch", to.batches), ("head", to.heads)];
+        let loops = || counts.into_iter().filter(|(_, count)| *count > 1);
+        for (name, count) in loops() {
+            code.open(&format!("for {name} in 0..{count}"));
+        }
+        let place = |slice: &str, reference: &str, strides: [usize; 2]| {
+            let terms = counts.iter().zip(strides);
+            let terms = terms.filter(|((_, count), stride)| *count > 1 && *stride > 0);
+            let terms: Vec<String> = terms
+                .map(|((name, _), stride)| format!("{name} * {stride}"))
+                .collect();
+            match terms.is_empty() {
+                true => slice.to_owned(),
+                false => format!("{reference}{slice}[{}..]", terms.join(" + ")),
+            }
+        };
+        let weights = record!(Weights {
+            data: place("b", "&", [b.batch, b.head]),
+            signed: self.signed[1],
+            columns: width,
+            segments: 1usize,
+            depth: [1, *depth],
+            strides: [b.column, 0, 0, b.row],
+        });
+        code.bind("weights", weights);
+        code.call(
+            "pack",
+            vec!["&weights".into(), "packed".into(), "sums".into()],
+        );
+        let constant = (*depth as i32).wrapping_mul(zero).wrapping_mul(packed_zero);
+        code.open("for sum in sums.iter_mut()");
+        let factor = zero.wrapping_neg();
+        code.line(&format!(
+            "*sum = sum.wrapping_mul({factor}).wrapping_add({constant});"
+        ));
+        code.close();
+        let right = record!(Packed {
+            data: "packed",
+            columns: width,
+            segments: 1usize,
+            depth: *depth,
+        });
+        let left = place("a", "&", [a.batch, a.head]);
+        let geometry = Geometry::matrix(to.rows, *depth, a.row);
+        let strides = [0, to.strides[0]];
+        write_product(
+            code,
+            left,
+            self.signed[0],
+            &geometry,
+            right,
+            strides,
+            "sums",
+            zeros,
+        );
+        let (zero, bounds) = self.to;
+        write_requantize(code, &self.scale, zero, bounds, None);
+        code.bind("y", place("y", "&mut ", [to.batch(), to.strides[1]]));
+        write_run(code, "Output::Bytes(y, requantize)");
+        for _ in loops() {
+            code.close();
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 use onnxq_tensor::Dims;
 use smallvec::SmallVec;
 
+use crate::program::source::Code;
+
 /// The result as rows along which each operand is contiguous or constant.
 #[derive(Debug)]
 pub(super) struct Broadcast<const N: usize> {
@@ -64,6 +66,40 @@ impl<const N: usize> Broadcast<N> {
     /// How many elements threads must not cut.
     pub(super) fn unit(&self) -> usize {
         if self.rows == 1 { 64 } else { self.width }
+    }
+
+    /// Statements for each row of the result: `f` writes them, given where the row begins in the result and in
+    /// each operand, as expressions.
+    pub(super) fn write(
+        &self,
+        code: &mut Code<'_>,
+        f: impl FnOnce(&mut Code<'_>, &str, [String; N]),
+    ) {
+        let place = |steps: &[usize]| {
+            let terms = steps.iter().enumerate().filter(|(_, step)| **step > 0);
+            let terms: Vec<String> = terms
+                .map(|(axis, step)| match step {
+                    1 => format!("i{axis}"),
+                    _ => format!("i{axis} * {step}"),
+                })
+                .collect();
+            match terms.is_empty() {
+                true => "0".to_owned(),
+                false => terms.join(" + "),
+            }
+        };
+        let mut steps: SmallVec<[usize; 4]> = SmallVec::from_elem(self.width, self.outer.len());
+        for axis in (0..self.outer.len().saturating_sub(1)).rev() {
+            steps[axis] = steps[axis + 1] * self.outer[axis + 1];
+        }
+        for (axis, n) in self.outer.iter().enumerate() {
+            code.open(&format!("for i{axis} in 0..{n}"));
+        }
+        let operands = std::array::from_fn(|i| place(&self.steps[i]));
+        f(code, &place(&steps), operands);
+        for _ in &self.outer {
+            code.close();
+        }
     }
 
     /// Calls `f` for each row, or part of the only one, of a part of the result that begins at element

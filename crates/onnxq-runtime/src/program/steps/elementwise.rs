@@ -397,18 +397,6 @@ pub(super) fn dynamic_quantize(lowering: &mut Lowering<'_>, n: NodeId, _: &Op) -
     Some(())
 }
 
-/// Scale and zero point that a DynamicQuantizeLinear finds for a range.
-fn dynamic_parameters([low, high]: [f32; 2]) -> (f32, u8) {
-    let (low, high) = (low.min(0.0), high.max(0.0));
-    if low == high {
-        return (1.0, 0);
-    }
-    let scale = (high - low) / 255.0;
-    let zero = (0.0 - low / scale).round_ties_even().clamp(0.0, 255.0);
-    // NaN becomes 0.
-    (scale, zero as u8)
-}
-
 impl Kernel for DynamicQuantize {
     fn name(&self, _: Cpu) -> String {
         "dynamic quantize".to_owned()
@@ -426,14 +414,33 @@ impl Kernel for DynamicQuantize {
         let joined = ranges
             .into_iter()
             .fold([0f32; 2], |[low, high], [l, h]| [low.min(l), high.max(h)]);
-        let (scale, zero) = dynamic_parameters(joined);
-        let to = Quantize::new(scale, i32::from(zero), false);
+        let to = onnxq_kernels::dynamic_parameters(joined);
         let y = &mut call.result(0)[..self.len];
         call.threads.spread(y, 64, |at, y| {
             to.run(cpu, &x[at..][..y.len()], y);
         });
-        call.result_floats(1)[0] = scale;
-        call.result(2)[0] = zero;
+        call.result_floats(1)[0] = to.scale;
+        call.result(2)[0] = to.zero as u8;
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "f32");
+        code.result(0, "y", "u8");
+        code.result(1, "scale", "f32");
+        code.result(2, "zero", "u8");
+        let (cpu, len) = (code.cpu(), self.len);
+        let arguments = vec![
+            cpu,
+            format!("&x[..{len}]").into(),
+            format!("&mut y[..{len}]").into(),
+        ];
+        code.bind(
+            "quantize",
+            Expr::Call("dynamic_quantize".to_owned(), arguments),
+        );
+        code.line("scale[0] = quantize.scale;");
+        code.line("zero[0] = quantize.zero as u8;");
         Ok(())
     }
 }

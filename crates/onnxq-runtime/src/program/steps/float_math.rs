@@ -11,6 +11,7 @@ use crate::{
     program::{
         call::Call,
         lower::{Layout, Lowering},
+        source::{Code, Written},
     },
 };
 
@@ -106,6 +107,15 @@ impl Kernel for One {
         });
         Ok(())
     }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "f32");
+        code.result(0, "y", "f32");
+        let (cpu, len) = (code.cpu(), self.len);
+        let (x, y) = (format!("&x[..{len}]"), format!("&mut y[..{len}]"));
+        code.call("unary", vec![cpu, self.f.into(), x.into(), y.into()]);
+        Ok(())
+    }
 }
 
 /// A function of two floats, by a closure.
@@ -194,6 +204,34 @@ impl Kernel for Two {
                     }
                 });
             });
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "a", "f32");
+        code.operand(1, "b", "f32");
+        code.result(0, "y", "f32");
+        let (along, width) = (&self.along, self.along.width);
+        if along.len() == 0 {
+            return Ok(());
+        }
+        along.write(code, |code, at, [a_at, b_at]| {
+            let part = |name: &str, at: &str, moves: bool| match moves {
+                true => format!("Broadcast::Elements(&{name}[{at}..][..{width}])"),
+                false => format!("Broadcast::Scalar({name}[{at}])"),
+            };
+            let f = format!("Binary::{:?}", self.f);
+            let arguments = vec![
+                code.cpu(),
+                f.into(),
+                part("a", &a_at, along.moves[0]).into(),
+                part("b", &b_at, along.moves[1]).into(),
+                width.into(),
+                "UNBOUNDED".into(),
+                format!("&mut y[{at}..][..{width}]").into(),
+            ];
+            code.call("binary", arguments);
+        });
         Ok(())
     }
 }

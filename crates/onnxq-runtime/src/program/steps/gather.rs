@@ -9,6 +9,7 @@ use super::Kernel;
 use crate::program::{
     call::{Call, elements},
     lower::{Layout, Lowering},
+    source::{Code, Expr, Written},
 };
 
 struct Gather {
@@ -79,6 +80,35 @@ impl Kernel for Gather {
                 let (node, entries) = (&self.node, self.entries);
                 EvalError::Invalid(format!("{node}: index {number} of {entries} entries"))
             })?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "u8");
+        code.operand(1, "numbers", if self.wide { "i64" } else { "i32" });
+        code.result(0, "y", "u8");
+        code.can_fail();
+        let size = self.entries * self.inner;
+        let result = self.numbers * self.inner;
+        let (mut x, mut y) = (format!("&x[..{size}]"), format!("&mut y[..{result}]"));
+        if self.outer > 1 {
+            code.open(&format!("for i in 0..{}", self.outer));
+            x = format!("&x[i * {size}..][..{size}]");
+            y = format!("&mut y[i * {result}..][..{result}]");
+        }
+        let numbers = format!("&numbers[..{}]", self.numbers);
+        let arguments = vec![x.into(), self.inner.into(), numbers.into(), y.into()];
+        code.bind("done", Expr::Call("gather_rows".to_owned(), arguments));
+        code.open("if let Err(index) = done");
+        code.open("return Err(IndexError");
+        code.line(&format!("node: {:?},", self.node));
+        code.line("index,");
+        code.line(&format!("entries: {},", self.entries));
+        code.close_with("});");
+        code.close();
+        if self.outer > 1 {
+            code.close();
         }
         Ok(())
     }

@@ -6,11 +6,12 @@ use onnxq_ops::EvalError;
 use onnxq_tensor::DType;
 use smallvec::SmallVec;
 
-use super::{Kernel, broadcast::Broadcast};
+use super::{Kernel, broadcast::Broadcast, layout::unsigned};
 use crate::program::{
     Place,
     call::{Call, elements},
     lower::{Home, Layout, Lowering},
+    source::{Code, Element, Written},
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +90,50 @@ fn each<A: Copy, B>(along: &Broadcast<2>, [a, b]: [&[A]; 2], y: &mut [B], f: imp
     });
 }
 
+/// The type of elements of plain numbers and truth values.
+fn element(dtype: DType) -> Element {
+    match dtype {
+        DType::I64 => "i64",
+        DType::I32 => "i32",
+        DType::F32 => "f32",
+        DType::I8 => "i8",
+        _ => "u8",
+    }
+}
+
+/// Binds `name` to a row of it, and gives its element `i` as an expression.
+fn write_row(code: &mut Code<'_>, name: &str, at: &str, moves: bool, width: usize) -> String {
+    match moves {
+        true => {
+            code.bind(name, format!("&{name}[{at}..][..{width}]"));
+            format!("{name}[i]")
+        }
+        false => format!("{name}[{at}]"),
+    }
+}
+
+/// [`each`] as source text; `f` is an expression for an element of the result.
+fn write_each(
+    code: &mut Code<'_>,
+    along: &Broadcast<2>,
+    element: Element,
+    f: impl Fn(&str, &str) -> String,
+) {
+    code.operand(0, "a", element);
+    code.operand(1, "b", element);
+    code.result(0, "y", "u8");
+    let width = along.width;
+    along.write(code, |code, at, [a_at, b_at]| {
+        let a = write_row(code, "a", &a_at, along.moves[0], width);
+        let b = write_row(code, "b", &b_at, along.moves[1], width);
+        code.open(&format!(
+            "for (i, y) in y[{at}..][..{width}].iter_mut().enumerate()"
+        ));
+        code.line(&format!("*y = {};", f(&a, &b)));
+        code.close();
+    });
+}
+
 impl Kernel for Two<Logic> {
     fn name(&self, _: Cpu) -> String {
         format!("mask {:?}", self.f)
@@ -101,6 +146,16 @@ impl Kernel for Two<Logic> {
             Logic::Or => each(&self.along, operands, y, |a, b| a | b),
             Logic::Xor => each(&self.along, operands, y, |a, b| a ^ b),
         }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let sign = match self.f {
+            Logic::And => "&",
+            Logic::Or => "|",
+            Logic::Xor => "^",
+        };
+        write_each(code, &self.along, "u8", |a, b| format!("{a} {sign} {b}"));
         Ok(())
     }
 }
@@ -130,6 +185,21 @@ impl Kernel for Two<Test> {
             DType::I32 => self.test::<i32>(operands, y),
             _ => self.test::<f32>(operands, y),
         }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let sign = match self.f {
+            Test::Equal => "==",
+            Test::Less => "<",
+            Test::LessOrEqual => "<=",
+            Test::Greater => ">",
+            Test::GreaterOrEqual => ">=",
+        };
+        let element = element(self.dtype);
+        write_each(code, &self.along, element, |a, b| {
+            format!("u8::from({a} {sign} {b})")
+        });
         Ok(())
     }
 }
@@ -217,6 +287,27 @@ impl Kernel for Cast {
         }
         Ok(())
     }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let (from, to) = (element(self.from), element(self.to));
+        code.operand(0, "x", from);
+        code.result(0, "y", to);
+        let value = match self.to {
+            DType::Bool if from == "f32" => "u8::from(x != 0.0)".to_owned(),
+            DType::Bool if self.not => "u8::from(x == 0)".to_owned(),
+            DType::Bool => "u8::from(x != 0)".to_owned(),
+            _ if from == to => "x".to_owned(),
+            _ => format!("x as {to}"),
+        };
+        let head = format!(
+            "for (y, &x) in y[..{0}].iter_mut().zip(&x[..{0}])",
+            self.len
+        );
+        code.open(&head);
+        code.line(&format!("*y = {value};"));
+        code.close();
+        Ok(())
+    }
 }
 
 struct Where {
@@ -288,6 +379,30 @@ impl Kernel for Where {
             4 => self.choose::<u32>(condition, a, b, y),
             _ => self.choose::<u64>(condition, a, b, y),
         }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let element = unsigned(self.size);
+        code.operand(0, "condition", "u8");
+        code.operand(1, "a", element);
+        code.operand(2, "b", element);
+        code.result(0, "y", element);
+        let (along, width) = (&self.along, self.along.width);
+        along.write(code, |code, at, places| {
+            let names = ["condition", "a", "b"];
+            let [condition, a, b] = std::array::from_fn(|i| {
+                write_row(code, names[i], &places[i], along.moves[i], width)
+            });
+            code.open(&format!(
+                "for (i, y) in y[{at}..][..{width}].iter_mut().enumerate()"
+            ));
+            code.open(&format!("*y = match {condition}"));
+            code.line(&format!("0 => {b},"));
+            code.line(&format!("_ => {a},"));
+            code.close_with("};");
+            code.close();
+        });
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Matrix products of codes, static and dynamic.
 
 use onnxq_ir::{NodeId, Op, ValueId};
-use onnxq_kernels::{Activation, Cpu, Geometry, Weights};
+use onnxq_kernels::{Activation, Cpu, Geometry, Weights, bytes_mut, column_scales, zero_offsets};
 use onnxq_ops::EvalError;
 use onnxq_tensor::{DType, Tensor};
 
@@ -9,8 +9,8 @@ use super::{
     Kernel,
     elementwise::byte_bounds,
     product::{
-        Finish, PackedWeights, Rows, Task, offsets, packed_zeros, product_name, task_scratch,
-        write_floats, write_product, write_requantize, write_run,
+        Finish, PackedWeights, Rows, Task, column_lines, offsets, packed_zeros, product_name,
+        task_scratch, write_columns, write_floats, write_product, write_requantize, write_run,
     },
 };
 use crate::program::{
@@ -387,7 +387,7 @@ impl Kernel for Dynamic {
     }
 
     fn scratch(&self, threads: usize) -> usize {
-        task_scratch(&self.weights, threads)
+        column_lines(self.weights.columns) + task_scratch(&self.weights, threads)
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
@@ -397,41 +397,77 @@ impl Kernel for Dynamic {
             true => super::elementwise::code(call.bytes(2)[0], self.signed),
             false => 0,
         };
-        let none = std::iter::repeat_n(0, columns);
-        let offset = offsets(none, zero, &self.weights, &self.weight_zero);
-        let mut scale = match self.scales {
-            1 => vec![call.floats(1)[0]; columns],
-            n => call.floats(1)[..n].to_vec(),
-        };
-        match self.weight_scale[..] {
-            [one] => scale.iter_mut().for_each(|scale| *scale *= one),
-            _ => scale
-                .iter_mut()
-                .zip(&self.weight_scale)
-                .for_each(|(scale, w)| *scale *= w),
-        }
         let depth = self.weights.column_len();
+        let scratch = std::mem::take(&mut call.scratch);
+        let (scales, scratch) = scratch.split_at_mut(column_lines(columns));
+        let (offset, scale) = scales.split_at_mut(scales.len() / 2);
+        let offset = &mut bytemuck::cast_slice_mut(bytes_mut(offset))[..columns];
+        let scale = &mut bytemuck::cast_slice_mut(bytes_mut(scale))[..columns];
+        zero_offsets(zero, &self.weights.sums, &self.weight_zero, depth, offset);
+        column_scales(&call.floats(1)[..self.scales], &self.weight_scale, scale);
         let task = Task {
             weights: &self.weights,
             left: x,
             signed: self.signed,
             geometry: Geometry::matrix(self.rows, depth, depth),
             strides: [0, columns],
-            offset: &offset,
+            offset,
             zero: &self.weight_zero,
             finish: Finish::Floats {
-                scale: &scale,
+                scale,
                 bias: &self.bias,
                 activation: self.activation,
             },
         };
-        let scratch = std::mem::take(&mut call.scratch);
         task.run(
             call,
             scratch,
             Rows::Floats(&mut y[..self.rows * columns]),
             &[],
         );
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "u8");
+        code.operand(1, "scale", "f32");
+        if self.has_zero {
+            code.operand(2, "zero", "u8");
+        }
+        code.result(0, "y", "f32");
+        let zero = match (self.has_zero, self.signed) {
+            (false, _) => "0",
+            (true, false) => "i32::from(zero[0])",
+            (true, true) => "i32::from(zero[0] as i8)",
+        };
+        let weight_zero = code.integers(&self.weight_zero);
+        let scale = format!("&scale[..{}]", self.scales);
+        let (weights, weight_scale) = (&self.weights, &self.weight_scale);
+        write_columns(
+            code,
+            weights,
+            weight_zero.clone(),
+            weight_scale,
+            zero,
+            &scale,
+        );
+        let right = weights.write(code);
+        let depth = weights.column_len();
+        let geometry = Geometry::matrix(self.rows, depth, depth);
+        let strides = [0, weights.columns];
+        write_product(
+            code,
+            "x",
+            self.signed,
+            &geometry,
+            right,
+            strides,
+            "offset",
+            weight_zero,
+        );
+        let bias = code.floats(&self.bias);
+        write_floats(code, "scales", bias, self.activation);
+        write_run(code, "output");
         Ok(())
     }
 }

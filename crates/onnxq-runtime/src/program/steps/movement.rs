@@ -1,7 +1,7 @@
 //! Concatenation, slices and splits: copies of stretches of bytes.
 
 use onnxq_ir::{NodeId, Op, ValueId};
-use onnxq_kernels::{Cpu, lookup};
+use onnxq_kernels::{Cpu, MAX_COPY_AXES, copy_strided, lookup};
 use onnxq_ops::EvalError;
 use onnxq_tensor::{DType, Dims};
 use smallvec::SmallVec;
@@ -14,6 +14,7 @@ use crate::program::{
     Place,
     call::Call,
     lower::{Home, Layout, Lowering},
+    source::{Code, Written},
 };
 
 /// The axis as a number within the rank.
@@ -133,6 +134,44 @@ impl Kernel for Concat {
         }
         Ok(())
     }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let name = |i: usize| format!("x{i}");
+        for i in 0..self.parts.len() {
+            code.operand(i, &name(i), "u8");
+        }
+        code.result(0, "y", "u8");
+        let size: usize = self.parts.iter().map(|(bytes, _)| bytes).sum();
+        if self.outer > 1 {
+            code.open(&format!("for i in 0..{}", self.outer));
+            code.bind("y", format!("&mut y[i * {size}..][..{size}]"));
+        }
+        let mut at = 0;
+        for (i, (bytes, table)) in self.parts.iter().enumerate() {
+            let x = match self.outer {
+                1 => format!("&{}[..{bytes}]", name(i)),
+                _ => format!("&{}[i * {bytes}..][..{bytes}]", name(i)),
+            };
+            let y = format!("y[{at}..{}]", at + bytes);
+            match table {
+                None => code.line(&format!("{y}.copy_from_slice({x});")),
+                Some(table) => {
+                    let arguments = vec![
+                        code.cpu(),
+                        x.into(),
+                        code.table(table),
+                        format!("&mut {y}").into(),
+                    ];
+                    code.call("lookup", arguments);
+                }
+            }
+            at += bytes;
+        }
+        if self.outer > 1 {
+            code.close();
+        }
+        Ok(())
+    }
 }
 
 /// A part of a tensor: along each axis from an offset, at a step.
@@ -170,6 +209,11 @@ impl Slice {
             axes,
         }
     }
+
+    /// Bytes of the result.
+    fn len(&self) -> usize {
+        self.chunk * self.axes.iter().map(|(count, _)| count).product::<usize>()
+    }
 }
 
 impl Kernel for Slice {
@@ -178,22 +222,23 @@ impl Kernel for Slice {
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
-        let (x, y) = (call.bytes(0), call.result(0));
-        let count: usize = self.axes.iter().map(|(count, _)| count).product();
-        let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, self.axes.len());
-        let mut from = self.offset as isize;
-        for y in y.chunks_exact_mut(self.chunk.max(1)).take(count) {
-            y.copy_from_slice(&x[from as usize..][..self.chunk]);
-            for (index, &(count, step)) in index.iter_mut().zip(&self.axes).rev() {
-                *index += 1;
-                from += step;
-                if *index < count {
-                    break;
-                }
-                from -= step * count as isize;
-                *index = 0;
-            }
-        }
+        let (x, y) = (call.bytes(0), &mut call.result(0)[..self.len()]);
+        copy_strided(x, self.offset, self.chunk, &self.axes, y);
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "u8");
+        code.result(0, "y", "u8");
+        let axes: Vec<String> = self.axes.iter().map(|axis| format!("{axis:?}")).collect();
+        let arguments = vec![
+            "x".into(),
+            self.offset.into(),
+            self.chunk.into(),
+            format!("&[{}]", axes.join(", ")).into(),
+            format!("&mut y[..{}]", self.len()).into(),
+        ];
+        code.call("copy_strided", arguments);
         Ok(())
     }
 }
@@ -251,7 +296,7 @@ fn push_slice(
     dims: &Dims,
 ) -> Option<()> {
     let fits = ranges.iter().map(|r| r.2).eq(dims.iter().copied());
-    (fits && dtype.bits() >= 8).then_some(())?;
+    (fits && dtype.bits() >= 8 && ranges.len() <= MAX_COPY_AXES).then_some(())?;
     let v = lowering.graph.operand(n, 0)?;
     let home = lowering.home(v)?.clone();
     (home.dtype == dtype && home.dims.len() == ranges.len()).then_some(())?;

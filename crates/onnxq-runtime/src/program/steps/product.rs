@@ -308,6 +308,7 @@ impl Task<'_> {
 }
 
 /// A product as source text, into `product`. `left`, `offset` and `zero` are expressions for slices.
+#[expect(clippy::too_many_arguments, reason = "the parts of a product")]
 pub(super) fn write_product(
     code: &mut Code<'_>,
     left: impl Into<Expr>,
@@ -336,6 +337,48 @@ pub(super) fn write_product(
     code.bind("product", product);
 }
 
+/// Lines of scratch memory for the offsets and the scales of each column that only data shows.
+pub(super) fn column_lines(columns: usize) -> usize {
+    2 * Line::count(4 * columns)
+}
+
+/// Computes the offsets and the scales of each column as source text, into `offset` and `scales`, from expressions for the
+/// zero point and the slice of scales of the left operand.
+pub(super) fn write_columns(
+    code: &mut Code<'_>,
+    weights: &PackedWeights,
+    weight_zeros: Expr,
+    weight_scale: &[f32],
+    zero: &str,
+    scale: &str,
+) {
+    code.scratch();
+    let (columns, lines) = (weights.columns, Line::count(4 * weights.columns));
+    code.line(&format!(
+        "let (offset, scratch) = scratch.split_at_mut({lines});"
+    ));
+    code.bind(
+        "offset",
+        format!("&mut elements_mut::<i32>(offset)[..{columns}]"),
+    );
+    let sums = code.integers(&weights.sums);
+    let depth = weights.column_len().into();
+    let arguments = vec![zero.into(), sums, weight_zeros, depth, "offset".into()];
+    code.call("zero_offsets", arguments);
+    code.line(&format!(
+        "let (scales, scratch) = scratch.split_at_mut({lines});"
+    ));
+    code.bind(
+        "scales",
+        format!("&mut elements_mut::<f32>(scales)[..{columns}]"),
+    );
+    let weight_scale = code.floats(weight_scale);
+    code.call(
+        "column_scales",
+        vec![scale.into(), weight_scale, "scales".into()],
+    );
+}
+
 /// How sums become bytes as source text, into `requantize`. `other` is an expression for the slice that
 /// `added` adds.
 pub(super) fn write_requantize(
@@ -354,10 +397,6 @@ pub(super) fn write_requantize(
             bounds: added.bounds,
         })
     });
-    let residual = match residual {
-        None => "None".into(),
-        Some(residual) => Expr::Call("Some".to_owned(), vec![residual]),
-    };
     let requantize = record!(Requantize {
         scale: code.floats(scale),
         zero: zero,

@@ -6,8 +6,8 @@
 
 use onnxq_ir::{Attr, NodeId, Op};
 use onnxq_kernels::{
-    Activation, Cpu, Geometry, Line, Weights, bytes_mut, dynamic_quantize, gru_cell_linear,
-    gru_gates, gru_state, lstm_cell,
+    Activation, Cpu, Geometry, Line, Weights, bytes_mut, column_scales, dynamic_quantize,
+    gru_cell_linear, gru_gates, gru_state, lstm_cell, zero_offsets,
 };
 use onnxq_ops::EvalError;
 use onnxq_tensor::{DType, Tensor};
@@ -15,13 +15,17 @@ use onnxq_tensor::{DType, Tensor};
 use super::{
     Kernel,
     elementwise::byte_bounds,
-    product::{Finish, PackedWeights, Rows, Task, offsets, packed_zeros, task_scratch},
+    product::{
+        Finish, PackedWeights, Rows, Task, column_lines, packed_zeros, task_scratch, write_columns,
+        write_floats, write_product, write_run,
+    },
 };
 use crate::{
     plan::gemm::{Matrix, MatrixMut, gemm},
     program::{
         call::Call,
         lower::{Layout, Lowering},
+        source::{Code, Expr, Written, unwritten},
     },
 };
 
@@ -308,19 +312,22 @@ impl Codes {
         let (quantized, scratch) = work.split_at_mut(Line::count(x.len()));
         let quantized = &mut bytes_mut(quantized)[..x.len()];
         let by = dynamic_quantize(call.cpu, x, quantized);
-        let scale = (0..width).map(|i| by.scale * self.scale[i.min(self.scale.len() - 1)]);
-        let scale: Vec<f32> = scale.collect();
-        let none = std::iter::repeat_n(0, width);
+        let (columns, scratch) = scratch.split_at_mut(column_lines(width));
+        let (offset, scale) = columns.split_at_mut(columns.len() / 2);
+        let offset = &mut bytemuck::cast_slice_mut(bytes_mut(offset))[..width];
+        let scale = &mut bytemuck::cast_slice_mut(bytes_mut(scale))[..width];
+        zero_offsets(by.zero, &self.weights.sums, &self.zeros, depth, offset);
+        column_scales(&[by.scale], &self.scale, scale);
         let task = Task {
             weights: &self.weights,
             left: quantized,
             signed: false,
             geometry: Geometry::matrix(x.len() / depth, depth, depth),
             strides: [0, width],
-            offset: &offsets(none, by.zero, &self.weights, &self.zeros),
+            offset,
             zero: &self.zeros,
             finish: Finish::Floats {
-                scale: &scale,
+                scale,
                 bias,
                 activation: Activation::Identity,
             },
@@ -329,7 +336,32 @@ impl Codes {
     }
 
     fn scratch(&self, rows: usize, threads: usize) -> usize {
-        Line::count(rows * self.weights.column_len()) + task_scratch(&self.weights, threads)
+        let quantized = Line::count(rows * self.weights.column_len());
+        quantized + column_lines(self.weights.columns) + task_scratch(&self.weights, threads)
+    }
+
+    /// The same as source text: `x` of so many rows to `y`, with memory in `scratch`.
+    fn write(&self, code: &mut Code<'_>, x: &str, rows: usize, bias: Expr) {
+        let (depth, width) = (self.weights.column_len(), self.weights.columns);
+        let len = rows * depth;
+        let lines = Line::count(len);
+        code.line(&format!(
+            "let (codes, scratch) = scratch.split_at_mut({lines});"
+        ));
+        code.bind("codes", format!("&mut bytes_mut(codes)[..{len}]"));
+        let arguments = vec![code.cpu(), x.into(), "codes".into()];
+        code.bind("by", Expr::Call("dynamic_quantize".to_owned(), arguments));
+        let zeros = code.integers(&self.zeros);
+        let (zero, scale) = ("by.zero", "&[by.scale]");
+        write_columns(code, &self.weights, zeros.clone(), &self.scale, zero, scale);
+        let right = self.weights.write(code);
+        let geometry = Geometry::matrix(rows, depth, depth);
+        let strides = [0, width];
+        write_product(
+            code, "codes", false, &geometry, right, strides, "offset", zeros,
+        );
+        write_floats(code, "scales", bias, Activation::Identity);
+        write_run(code, "output");
     }
 }
 
@@ -444,6 +476,45 @@ impl Kernel for Recurrent {
         }
         Ok(())
     }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let s = &self.sizes;
+        let coded = |d: &Direction| matches!(d.matrices, Matrices::Codes(_));
+        if !self.directions.iter().all(coded) {
+            return unwritten("its products are of floats");
+        }
+        code.operand(0, "x", "f32");
+        for (name, operand) in ["first_h", "first_c"].into_iter().zip(self.first) {
+            if let Some(i) = operand {
+                code.operand(i, name, "f32");
+            }
+        }
+        for (name, result) in ["y", "last_h", "last_c"].into_iter().zip(self.results) {
+            if let Some(i) = result {
+                code.result(i, name, "f32");
+            }
+        }
+        code.scratch();
+        let [gates, recurrent, h, c, reset] = s.parts();
+        for (name, len) in [
+            ("gates", gates),
+            ("recurrent", recurrent),
+            ("h", h),
+            ("c", c),
+        ] {
+            let lines = Line::count(4 * len);
+            code.line(&format!(
+                "let ({name}, scratch) = scratch.split_at_mut({lines});"
+            ));
+            code.bind(name, format!("&mut elements_mut::<f32>({name})[..{len}]"));
+        }
+        let unused = Line::count(4 * reset);
+        code.bind("scratch", format!("&mut scratch[{unused}..]"));
+        for d in 0..self.directions.len() {
+            self.write_direction(code, d);
+        }
+        Ok(())
+    }
 }
 
 impl Recurrent {
@@ -462,6 +533,66 @@ impl Recurrent {
                 }
                 let w = &call.floats(1)[d * s.width * s.input..];
                 add_product(x, s.input, w, state.gates, [s.width; 2]);
+            }
+        }
+    }
+
+    /// A direction of codes as source text.
+    fn write_direction(&self, code: &mut Code<'_>, d: usize) {
+        let (s, direction) = (&self.sizes, &self.directions[d]);
+        let Matrices::Codes(codes) = &direction.matrices else {
+            return;
+        };
+        let (state, size) = (s.state(), s.batch * s.width);
+        let at = format!("{}..{}", d * state, (d + 1) * state);
+        let names = [("h", "first_h"), ("c", "first_c")];
+        for ((to, from), operand) in names.into_iter().zip(self.first) {
+            match operand {
+                None => code.line(&format!("{to}.fill(0.0);")),
+                Some(_) => code.line(&format!("{to}.copy_from_slice(&{from}[{at}]);")),
+            }
+        }
+        code.open("");
+        code.bind("y", "&mut *gates");
+        let bias = code.floats(&direction.bias);
+        let rows = s.steps * s.batch;
+        codes[0].write(code, &format!("&x[..{}]", rows * s.input), rows, bias);
+        code.close();
+        match direction.backwards {
+            true => code.open(&format!("for time in (0..{}).rev()", s.steps)),
+            false => code.open(&format!("for time in 0..{}", s.steps)),
+        }
+        code.open("");
+        code.bind("y", "&mut *recurrent");
+        codes[1].write(code, "h", s.batch, "&[]".into());
+        code.close();
+        code.bind("gates", format!("&mut gates[time * {size}..][..{size}]"));
+        code.open("for (gate, more) in gates.iter_mut().zip(&*recurrent)");
+        code.line("*gate += more;");
+        code.close();
+        let (clip, hidden) = (self.clip.into(), s.hidden.into());
+        let arguments = vec![
+            code.cpu(),
+            "gates".into(),
+            hidden,
+            clip,
+            "c".into(),
+            "h".into(),
+        ];
+        code.call("lstm_cell", arguments);
+        if self.results[0].is_some() {
+            let (all, before) = (self.directions.len() * state, d * state);
+            let mut place = format!("time * {all}");
+            if before > 0 {
+                place.push_str(&format!(" + {before}"));
+            }
+            code.line(&format!("y[{place}..][..{state}].copy_from_slice(h);"));
+        }
+        code.close();
+        let last = [("last_h", "h"), ("last_c", "c")];
+        for ((to, from), result) in last.into_iter().zip(&self.results[1..]) {
+            if result.is_some() {
+                code.line(&format!("{to}[{at}].copy_from_slice({from});"));
             }
         }
     }

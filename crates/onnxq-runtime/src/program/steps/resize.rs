@@ -12,6 +12,7 @@ use super::Kernel;
 use crate::program::{
     call::Call,
     lower::{Home, Layout, Lowering},
+    source::{Code, Written},
 };
 
 struct Nearest {
@@ -127,6 +128,41 @@ impl Kernel for Nearest {
                 (8, 1) => self.image::<u64>(cast(x), self.dims, cast_mut(y)),
                 (size, _) => self.image(x, [height, width, channels * size], y),
             }
+        }
+        Ok(())
+    }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let [height, width, channels] = self.dims;
+        let (element, channels) = match (self.size, channels) {
+            (size, 1) => (super::layout::unsigned(size), 1),
+            (size, channels) => ("u8", channels * size),
+        };
+        code.operand(0, "x", element);
+        code.result(0, "y", element);
+        let rows = code.indices(&self.rows);
+        code.bind("rows", rows);
+        let columns = code.indices(&self.columns);
+        code.bind("columns", columns);
+        let from = height * width * channels;
+        let to = self.rows.len() * self.columns.len() * channels;
+        let (mut x, mut y) = (format!("&x[..{from}]"), format!("&mut y[..{to}]"));
+        if self.images > 1 {
+            code.open(&format!("for image in 0..{}", self.images));
+            x = format!("&x[image * {from}..][..{from}]");
+            y = format!("&mut y[image * {to}..][..{to}]");
+        }
+        let arguments = vec![
+            x.into(),
+            [height, width, channels].into(),
+            "rows".into(),
+            "columns".into(),
+            format!("0..{}", self.rows.len()).into(),
+            y.into(),
+        ];
+        code.call("resize_nearest", arguments);
+        if self.images > 1 {
+            code.close();
         }
         Ok(())
     }

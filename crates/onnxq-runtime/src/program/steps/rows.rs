@@ -4,7 +4,7 @@
 //! and to codes around them, become part of the step.
 
 use onnxq_ir::{NodeId, Op, ValueId};
-use onnxq_kernels::{Cpu, Line, Norm, Quantize, Quantized, Skip, Softmax, bytes_mut};
+use onnxq_kernels::{Added, Cpu, Line, Norm, Quantize, Quantized, RowFunction, Rows, Softmax};
 use onnxq_ops::EvalError;
 use onnxq_tensor::DType;
 use smallvec::SmallVec;
@@ -16,14 +16,13 @@ use super::{
 };
 use crate::program::{
     Place,
-    call::{Call, elements},
+    call::Call,
     lower::{Home, Layout, Lowering},
+    source::{Code, Expr, Written, record},
     threads::{cut, elementwise},
 };
 
-/// Bytes of floats that are worked on at a time, between codes.
-const BLOCK: usize = 16 << 10;
-
+/// What is made of each row, with what it needs.
 enum Function {
     /// After a factor.
     Softmax(Softmax, f32),
@@ -35,15 +34,14 @@ enum Function {
     },
 }
 
-struct Rows {
+struct Step {
     function: Function,
     rows: usize,
     width: usize,
     /// What the codes stand for that rows are made of; floats if `None`.
     from: Option<Quantized>,
-    /// Elements that are added to rows, and after how many rows of the first operand they begin
-    /// anew with others; no elements for nothing.
-    added: [usize; 2],
+    /// What is added to rows.
+    added: Option<Added>,
     /// How rows become codes; floats if `None`.
     to: Option<Quantize>,
 }
@@ -52,8 +50,7 @@ struct Rows {
 struct Source {
     home: Home,
     from: Option<Quantized>,
-    /// Place, elements and rows, see [`Rows::added`].
-    added: Option<(Place, [usize; 2])>,
+    added: Option<(Place, Added)>,
     scale: f32,
 }
 
@@ -143,17 +140,13 @@ fn lower(
         _ => return None,
     };
     let mut places: SmallVec<[Place; 2]> = SmallVec::from_elem(source.home.place, 1);
-    let mut added = [0, 0];
-    if let Some((place, what)) = source.added {
-        places.push(place);
-        added = what;
-    }
-    let kernel = Rows {
+    places.extend(source.added.map(|(place, _)| place));
+    let kernel = Step {
         function,
         rows: len / width,
         width,
         from: source.from,
-        added,
+        added: source.added.map(|(_, added)| added),
         to,
     };
     lowering.push_result(node, last, Box::new(kernel), &places, Layout::Plain)
@@ -226,103 +219,44 @@ fn sum(lowering: &Lowering<'_>, v: ValueId) -> Option<(ValueId, ValueId)> {
     }
 }
 
-/// How `other` is added to rows, see [`Rows::added`].
-fn added(rows: &Home, other: &Home, width: usize) -> Option<[usize; 2]> {
+/// How `other` is added to rows.
+fn added(rows: &Home, other: &Home, width: usize) -> Option<Added> {
     let missing = rows.dims.len().checked_sub(other.dims.len())?;
     let mut dims = onnxq_tensor::Dims::from_elem(1, missing);
     dims.extend_from_slice(&other.dims);
-    let (parts, repeated) = repeats(&rows.dims, &dims)?;
-    let whole = repeated >= width && repeated.is_multiple_of(width);
-    whole.then_some([repeated, rows.len() / parts / width])
+    let (parts, len) = repeats(&rows.dims, &dims)?;
+    let whole = len >= width && len.is_multiple_of(width);
+    let rows = rows.len() / parts / width;
+    whole.then_some(Added { len, rows })
 }
 
-impl Rows {
-    /// What is added to some rows from `row` on, and to how many of them.
-    fn added<'a>(&self, other: &'a [f32], row: usize) -> (&'a [f32], usize) {
-        let [len, rows] = self.added;
-        if len == 0 {
-            return (&[], usize::MAX);
-        }
-        let (part, row) = (row / rows, row % rows);
-        let other = &other[part * len..][..len];
-        if len == self.width {
-            return (other, rows - row);
-        }
-        let repeat = len / self.width;
-        let first = row % repeat;
-        (&other[first * self.width..], repeat - first)
-    }
-
-    /// Some whole rows, in place; `row` is the first.
-    fn apply(&self, cpu: Cpu, mut x: &mut [f32], other: &[f32], mut row: usize) {
-        while !x.is_empty() {
-            let (added, most) = self.added(other, row);
-            let count = (x.len() / self.width).min(most);
-            let (part, rest) = x.split_at_mut(count * self.width);
-            x = rest;
-            row += count;
-            let added = match added.len() {
-                len if len > self.width => &added[..part.len()],
-                _ => added,
-            };
-            match &self.function {
-                Function::Softmax(f, scale) => {
-                    onnxq_kernels::softmax(cpu, *f, part, self.width, *scale, added);
-                }
-                Function::Norm { .. } => unreachable!("normalizations are not in place"),
-            }
-        }
-    }
-
-    /// Some rows from floats to floats.
-    fn floats(&self, cpu: Cpu, x: &[f32], y: &mut [f32], other: &[f32], row: usize) {
-        let Function::Norm {
-            scale,
-            bias,
-            epsilon,
-            centered,
-        } = &self.function
-        else {
-            y.copy_from_slice(x);
-            return self.apply(cpu, y, other, row);
+impl Step {
+    fn rows(&self) -> Rows<'_> {
+        let function = match &self.function {
+            Function::Softmax(f, scale) => RowFunction::Softmax(*f, *scale),
+            Function::Norm {
+                scale,
+                bias,
+                epsilon,
+                centered,
+            } => RowFunction::Norm(Norm {
+                scale,
+                bias,
+                epsilon: *epsilon,
+                centered: *centered,
+            }),
         };
-        let norm = Norm {
-            scale,
-            bias,
-            epsilon: *epsilon,
-            centered: *centered,
-        };
-        let (mut x, mut y, mut row) = (x, y, row);
-        while !x.is_empty() {
-            let (added, most) = self.added(other, row);
-            let count = (x.len() / self.width).min(most);
-            let (head, tail) = x.split_at(count * self.width);
-            let (part, rest) = y.split_at_mut(count * self.width);
-            (x, y) = (tail, rest);
-            row += count;
-            let mut skip = Skip {
-                skip: added,
-                ..Skip::default()
-            };
-            onnxq_kernels::skip_normalize(cpu, &norm, head, &mut skip, part);
-        }
-    }
-
-    /// Rows that are worked on at a time, and their elements.
-    fn block(&self) -> (usize, usize) {
-        let rows = (BLOCK / 4 / self.width).clamp(1, self.rows);
-        (rows, rows * self.width)
-    }
-
-    fn scratch_each(&self) -> usize {
-        match (self.from, self.to) {
-            (None, None) => 0,
-            _ => Line::count(8 * self.block().1),
+        Rows {
+            function,
+            width: self.width,
+            from: self.from,
+            added: self.added,
+            to: self.to,
         }
     }
 }
 
-impl Kernel for Rows {
+impl Kernel for Step {
     fn name(&self, _: Cpu) -> String {
         let what = match &self.function {
             Function::Softmax(Softmax::Softmax, _) => "softmax",
@@ -330,7 +264,7 @@ impl Kernel for Rows {
             Function::Norm { centered: true, .. } => "layer norm",
             Function::Norm { .. } => "rms norm",
         };
-        let sum = if self.added[0] > 0 { "sum, " } else { "" };
+        let sum = if self.added.is_some() { "sum, " } else { "" };
         match self.to {
             Some(_) => format!("{sum}{what}, codes"),
             None => format!("{sum}{what}"),
@@ -338,22 +272,19 @@ impl Kernel for Rows {
     }
 
     fn scratch(&self, threads: usize) -> usize {
-        self.scratch_each() * threads
+        self.rows().scratch_lines(self.rows) * threads
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
-        let other = if self.added[0] > 0 {
-            call.floats(1)
-        } else {
-            &[]
+        let other = match self.added {
+            Some(_) => call.floats(1),
+            None => &[],
         };
         let (x, y, cpu) = (call.bytes(0), call.result(0), call.cpu);
+        let kernel = self.rows();
         let scratch: &mut [Line] = std::mem::take(&mut call.scratch);
-        let mut scratch = scratch.chunks_mut(self.scratch_each().max(1));
-        let (from, to) = (
-            if self.from.is_some() { 1 } else { 4 },
-            if self.to.is_some() { 1 } else { 4 },
-        );
+        let mut scratch = scratch.chunks_mut(kernel.scratch_lines(self.rows).max(1));
+        let [from, to] = kernel.sizes();
         let mut parts = Vec::new();
         let mut rest = &mut y[..self.rows * self.width * to];
         let threads = call.threads.parts(elementwise(2 * self.rows * self.width));
@@ -364,63 +295,66 @@ impl Kernel for Rows {
         }
         call.threads.run(parts, |(rows, y, scratch)| {
             let x = &x[rows.start * self.width * from..][..rows.len() * self.width * from];
-            match (self.from, self.to) {
-                (None, None) => {
-                    let y = bytemuck::cast_slice_mut(y);
-                    self.floats(cpu, elements(x), y, other, rows.start);
-                }
-                _ => self.blocks(
-                    cpu,
-                    x,
-                    y,
-                    other,
-                    rows.start,
-                    bytemuck::cast_slice_mut(bytes_mut(scratch)),
-                ),
-            }
+            kernel.run(cpu, x, other, rows.start, y, scratch);
         });
         Ok(())
     }
-}
 
-impl Rows {
-    /// Some rows from or to codes, through floats in `scratch`.
-    fn blocks(
-        &self,
-        cpu: Cpu,
-        x: &[u8],
-        y: &mut [u8],
-        other: &[f32],
-        row: usize,
-        scratch: &mut [f32],
-    ) {
-        let (rows, len) = self.block();
-        let (before, after) = scratch.split_at_mut(len);
-        let [from, to] =
-            [self.from.is_some(), self.to.is_some()].map(|codes| if codes { 1 } else { 4 });
-        let blocks = x.chunks(len * from).zip(y.chunks_mut(len * to));
-        for (i, (x, y)) in blocks.enumerate() {
-            let count = x.len() / from;
-            let floats: &[f32] = match self.from {
-                None => elements(x),
-                Some(from) => {
-                    from.dequantize(cpu, x, &mut before[..count]);
-                    &before[..count]
-                }
-            };
-            match self.to {
-                None => self.floats(
-                    cpu,
-                    floats,
-                    bytemuck::cast_slice_mut(y),
-                    other,
-                    row + i * rows,
-                ),
-                Some(to) => {
-                    self.floats(cpu, floats, &mut after[..count], other, row + i * rows);
-                    to.run(cpu, &after[..count], y);
-                }
-            }
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        let [from, to] = self.rows().sizes();
+        code.operand(0, "x", "u8");
+        if self.added.is_some() {
+            code.operand(1, "other", "f32");
         }
+        code.result(0, "y", "u8");
+        let function = match &self.function {
+            Function::Softmax(f, scale) => {
+                let parts = vec![(*f).into(), (*scale).into()];
+                Expr::Call("RowFunction::Softmax".to_owned(), parts)
+            }
+            Function::Norm {
+                scale,
+                bias,
+                epsilon,
+                centered,
+            } => {
+                let norm = record!(Norm {
+                    scale: code.floats(scale),
+                    bias: code.floats(bias),
+                    epsilon: *epsilon,
+                    centered: *centered,
+                });
+                Expr::Call("RowFunction::Norm".to_owned(), vec![norm])
+            }
+        };
+        let added = self.added.map(|added| {
+            record!(Added {
+                len: added.len,
+                rows: added.rows,
+            })
+        });
+        let rows = record!(Rows {
+            function: function,
+            width: self.width,
+            from: self.from,
+            added: added,
+            to: self.to,
+        });
+        code.bind("rows", rows);
+        let len = self.rows * self.width;
+        let other = match self.added {
+            Some(_) => "other",
+            None => "&[]",
+        };
+        let arguments = vec![
+            code.cpu(),
+            format!("&x[..{}]", len * from).into(),
+            other.into(),
+            0usize.into(),
+            format!("&mut y[..{}]", len * to).into(),
+            code.scratch(),
+        ];
+        code.call("rows.run", arguments);
+        Ok(())
     }
 }

@@ -68,6 +68,42 @@ impl Columns {
         depthwise_scratch_lines(&self.window) * threads
     }
 
+    /// Computes the offsets and the scales of each channel as source text, into `offset` and `scales`.
+    pub(super) fn write_columns(&self, code: &mut Code<'_>, by_channel: bool) {
+        let channels = self.sums.len();
+        let lines = Line::count(4 * channels);
+        code.scratch();
+        code.line(&format!(
+            "let (offset, scratch) = scratch.split_at_mut({lines});"
+        ));
+        code.bind(
+            "offset",
+            format!("&mut elements_mut::<i32>(offset)[..{channels}]"),
+        );
+        let sums = code.integers(&self.sums);
+        let arguments = vec![
+            "zero".into(),
+            sums,
+            "&[]".into(),
+            0usize.into(),
+            "offset".into(),
+        ];
+        code.call("zero_offsets", arguments);
+        code.line(&format!(
+            "let (scales, scratch) = scratch.split_at_mut({lines});"
+        ));
+        code.bind(
+            "scales",
+            format!("&mut elements_mut::<f32>(scales)[..{channels}]"),
+        );
+        let count = if by_channel { channels } else { 1 };
+        let scale = format!("&scale[..{count}]");
+        code.call(
+            "column_scales",
+            vec![scale.into(), "&[]".into(), "scales".into()],
+        );
+    }
+
     /// The convolution of the image `x` as source text, into `conv`.
     pub(super) fn write(
         &self,

@@ -3,22 +3,23 @@
 use std::ops::Range;
 
 use onnxq_ir::{NodeId, Op};
-use onnxq_kernels::{Activation, Cpu, Dequantize, Line, UNBOUNDED, bytes_mut};
+use onnxq_kernels::{Activation, Cpu, Dequantize, Line, UNBOUNDED, bytes_mut, zero_offsets};
 use onnxq_ops::EvalError;
 use onnxq_tensor::{DType, Tensor};
 
-use super::{Shape, depthwise::Columns};
+use super::{Shape, depthwise::Columns, product::part};
 use crate::{
     plan::{Epilogue, NodeContext},
     program::{
         call::Call,
         lower::{Layout, Lowering},
+        source::{Code, Expr, Written, record},
         steps::{
             Kernel,
             elementwise::{byte_bounds, code},
             product::{
-                Finish, PackedWeights, Rows, Task, offsets, packed_zeros, product_name,
-                task_scratch,
+                Finish, PackedWeights, Rows, Task, column_lines, packed_zeros, product_name,
+                task_scratch, write_columns, write_floats, write_product, write_run,
             },
         },
         store::Store,
@@ -206,10 +207,13 @@ impl Kernel for Dynamic {
 
     fn scratch(&self, threads: usize) -> usize {
         match &self.weights {
-            Weights::Depthwise(columns) => columns.scratch(threads),
+            Weights::Depthwise(columns) => {
+                column_lines(self.shape.channels) + columns.scratch(threads)
+            }
             Weights::Groups(groups) => {
                 let products = groups.iter().map(|g| task_scratch(&g.weights, threads));
-                self.shape.padded_lines() + products.max().unwrap_or(0)
+                let columns = column_lines(self.shape.outputs / self.shape.groups);
+                self.shape.padded_lines() + columns + products.max().unwrap_or(0)
             }
         }
     }
@@ -229,9 +233,107 @@ impl Kernel for Dynamic {
         }
         Ok(())
     }
+
+    fn write(&self, code: &mut Code<'_>) -> Written {
+        code.operand(0, "x", "u8");
+        code.operand(1, "scale", "f32");
+        if self.has_zero {
+            code.operand(2, "zero", "u8");
+        }
+        code.result(0, "y", "f32");
+        let zero = match (self.has_zero, self.signed) {
+            (false, _) => "0",
+            (true, false) => "i32::from(zero[0])",
+            (true, true) => "i32::from(zero[0] as i8)",
+        };
+        code.bind("zero", zero);
+        match &self.weights {
+            Weights::Groups(groups) => self.write_products(groups, code),
+            Weights::Depthwise(columns) => self.write_depthwise(columns, code),
+        }
+        Ok(())
+    }
 }
 
 impl Dynamic {
+    fn write_depthwise(&self, columns: &Columns, code: &mut Code<'_>) {
+        let shape = &self.shape;
+        let channels = shape.channels;
+        columns.write_columns(code, self.by_channel);
+        let bounds = match self.activation {
+            Activation::Clamp(low, high) => [low, high],
+            _ => UNBOUNDED,
+        };
+        let bias = code.floats(&self.bias);
+        let to = record!(Dequantize {
+            scale: "scales",
+            bias: bias,
+            bounds: bounds,
+        });
+        code.bind("to", to);
+        let [_, y_len] = shape.image_lens();
+        shape.write_images(code, false, |code| {
+            columns.write(code, shape, self.signed, "zero as u8", "offset");
+            let arguments = vec![
+                code.cpu(),
+                format!("0..{}", y_len / (shape.window.output[1] * channels)).into(),
+                format!("&mut y[..{y_len}]").into(),
+                "&to".into(),
+                code.scratch(),
+            ];
+            code.call("conv.run_floats", arguments);
+        });
+    }
+
+    fn write_products(&self, groups: &[Group], code: &mut Code<'_>) {
+        let shape = &self.shape;
+        let each = shape.outputs / shape.groups;
+        shape.write_images(code, false, |code| {
+            let mut left = "x";
+            if !shape.in_place() {
+                let [x_len, _] = shape.image_lens();
+                shape.write_pad(code, &format!("&x[..{x_len}]"), "zero as u8");
+                left = "left";
+            }
+            for (g, group) in groups.iter().enumerate() {
+                let columns = g * each..(g + 1) * each;
+                // A group's names are its own.
+                if groups.len() > 1 {
+                    code.open("");
+                }
+                let scale = match self.by_channel {
+                    true => format!("&scale[{}..{}]", columns.start, columns.end),
+                    false => "&scale[..1]".to_owned(),
+                };
+                let zeros = code.integers(&group.zeros);
+                write_columns(code, &group.weights, zeros.clone(), &[], "zero", &scale);
+                let left = part(left, "&", g * shape.channels / shape.groups);
+                let right = group.weights.write(code);
+                let strides = [shape.window.output[1] * shape.outputs, shape.outputs];
+                let geometry = shape.geometry();
+                write_product(
+                    code,
+                    left,
+                    self.signed,
+                    &geometry,
+                    right,
+                    strides,
+                    "offset",
+                    zeros,
+                );
+                if columns.start > 0 {
+                    code.bind("y", part("y", "&mut ", columns.start));
+                }
+                let bias: Expr = code.floats(self.bias.get(columns).unwrap_or_default());
+                write_floats(code, "scales", bias, self.activation);
+                write_run(code, "output");
+                if groups.len() > 1 {
+                    code.close();
+                }
+            }
+        });
+    }
+
     fn depthwise(&self, columns: &Columns, call: &mut Call<'_>, zero: i32, scale: &[f32]) {
         let (x, y, cpu) = (call.bytes(0), call.result_floats(0), call.cpu);
         let (shape, signed) = (&self.shape, self.signed);
@@ -259,9 +361,11 @@ impl Dynamic {
         let scratch = std::mem::take(&mut call.scratch);
         let (padded, scratch) = scratch.split_at_mut(shape.padded_lines());
         let padded = bytes_mut(padded);
+        let each = shape.outputs / shape.groups;
+        let (offset, scratch) = scratch.split_at_mut(column_lines(each));
+        let offset = &mut bytemuck::cast_slice_mut(bytes_mut(offset))[..each];
         let [x_len, y_len] = shape.image_lens();
         let geometry = shape.geometry();
-        let each = shape.outputs / shape.groups;
         for i in 0..shape.images {
             let mut left = &x[i * x_len..];
             if !shape.in_place() {
@@ -270,15 +374,15 @@ impl Dynamic {
             }
             for (g, group) in groups.iter().enumerate() {
                 let columns = g * each..(g + 1) * each;
-                let none = std::iter::repeat_n(0, each);
-                let offset = offsets(none, zero, &group.weights, &group.zeros);
+                let (sums, depth) = (&group.weights.sums, group.weights.column_len());
+                zero_offsets(zero, sums, &group.zeros, depth, offset);
                 let task = Task {
                     weights: &group.weights,
                     left: &left[g * shape.channels / shape.groups..],
                     signed: self.signed,
                     geometry,
                     strides: [shape.window.output[1] * shape.outputs, shape.outputs],
-                    offset: &offset,
+                    offset,
                     zero: &group.zeros,
                     finish: Finish::Floats {
                         scale: &scale[columns.clone()],

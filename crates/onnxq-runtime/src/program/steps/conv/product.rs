@@ -140,7 +140,7 @@ impl Kernel for Dense {
 }
 
 /// A slice from an element on.
-fn part(slice: &str, reference: &str, start: usize) -> String {
+pub(super) fn part(slice: &str, reference: &str, start: usize) -> String {
     match start {
         0 => slice.to_owned(),
         start => format!("{reference}{slice}[{start}..]"),
