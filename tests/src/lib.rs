@@ -7,6 +7,7 @@
 pub mod bisect;
 pub mod calibration;
 pub mod case;
+pub mod fuzz;
 pub mod inputs;
 pub mod metrics;
 pub mod node_tests;

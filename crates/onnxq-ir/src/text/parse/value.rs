@@ -153,7 +153,11 @@ impl Parser<'_> {
                         p.bump()?;
                         Dim::UNKNOWN
                     }
-                    Token::Int(_) => Dim::known(p.int()?),
+                    // A negative size says in files that it is not known.
+                    Token::Int(_) => match p.int()? {
+                        size @ 0.. => Dim::known(size),
+                        _ => Dim::UNKNOWN,
+                    },
                     _ => Dim::from_param(&p.name()?),
                 };
                 shape.get_or_insert_default().push(dim);
