@@ -51,10 +51,14 @@ pub struct Crate {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum EmitError {
-    #[error("'{0}' is no name of a crate: letters, digits, `_` and `-`, the first a letter")]
+    #[error(
+        "'{0}' is no name for a crate: letters, digits, `_` and `-`, the first a letter, and no word of Rust's own"
+    )]
     Name(String),
     #[error("there is no target: name at least one set of instructions")]
     NoTarget,
+    #[error("the model has no inputs: its outputs are constants")]
+    NoInputs,
     #[error("{} of {steps} steps cannot be emitted:{}", unwritten.len(), list(unwritten))]
     Unwritten {
         unwritten: Vec<Unwritten>,
@@ -92,6 +96,9 @@ pub fn emit(program: &Program, options: &EmitOptions) -> Result<Crate, EmitError
         unwritten,
         steps: program.steps().count(),
     })?;
+    if source.inputs.is_empty() {
+        return Err(EmitError::NoInputs);
+    }
     let sample = match &options.sample {
         Some(sample) => sample.clone(),
         None => made_up(&source)?,
@@ -165,5 +172,9 @@ fn made_up(source: &ProgramSource) -> Result<Vec<Tensor>, EmitError> {
 
 fn is_name(name: &str) -> bool {
     let part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(part)
+    let taken = ["alloc", "core", "proc-macro", "proc_macro", "std", "test"];
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(part)
+        && !names::is_reserved(name)
+        && !taken.contains(&name)
 }

@@ -265,10 +265,9 @@ fn types(printed: &Printed<'_>) -> String {
 
 /// Tensors as a struct.
 fn structure(text: &mut String, name: &str, what: &str, tensors: &[Tensor], codes: bool) {
-    let life = if tensors.is_empty() { "" } else { "<'a>" };
     let _ = write!(
         text,
-        "\n/// {what}\n#[derive(Clone, Copy, Debug)]\npub struct {name}{life} {{\n"
+        "\n/// {what}\n#[derive(Clone, Copy, Debug)]\npub struct {name}<'a> {{\n"
     );
     for tensor in tensors {
         field(text, tensor, tensor.codes.as_ref().filter(|_| codes));

@@ -14,6 +14,11 @@ static RESERVED: &[&str] = &[
 /// Letters of a name, at most.
 const LONGEST: usize = 48;
 
+/// Whether a word is no name.
+pub(crate) fn is_reserved(word: &str) -> bool {
+    RESERVED.contains(&word)
+}
+
 /// Names that are each taken once.
 #[derive(Default)]
 pub(crate) struct Names(BTreeSet<String>);
@@ -34,10 +39,7 @@ impl Names {
                 _ => name.truncate(LONGEST),
             }
         }
-        if name.is_empty()
-            || RESERVED.contains(&&*name)
-            || name.starts_with(|c: char| c.is_ascii_digit())
-        {
+        if name.is_empty() || is_reserved(&name) || name.starts_with(|c: char| c.is_ascii_digit()) {
             name = match name.is_empty() {
                 true => other.to_owned(),
                 false => format!("{other}_{name}"),

@@ -4,6 +4,9 @@ use core::ops::Range;
 
 use crate::kernels::{Cpu, Line};
 
+#[cfg(target_endian = "big")]
+compile_error!("weights are stored as little-endian numbers");
+
 /// Numbers of which every pattern of bits is one.
 ///
 /// # Safety
