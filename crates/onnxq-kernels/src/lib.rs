@@ -24,6 +24,7 @@ mod activation;
 mod attention;
 mod binary;
 mod byte_softmax;
+mod caches;
 mod depthwise;
 mod dynamic;
 mod elementwise;

@@ -12,6 +12,7 @@
 
 use crate::{
     Cpu, Line, bytes_mut,
+    caches::caches,
     epilogue::{Epilogue, Finish, Output},
     memory::integers,
     pack::{COLUMNS, Packed, STEP, packed_len},
@@ -20,12 +21,6 @@ use crate::{
 };
 #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
 use crate::{Isa, requantize::Quick};
-
-/// Bytes of the left operand that one pass works on: what stays in the first-level cache beside the weights.
-const LEFT_BYTES: usize = 32 << 10;
-
-/// Bytes of weights that all rows are multiplied by before the next ones: half of a second-level cache.
-const RIGHT_BYTES: usize = 1 << 20;
 
 /// Where the rows of the left operand are. All strides are in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -197,14 +192,16 @@ impl Product<'_> {
         let blocks = right.columns.div_ceil(COLUMNS);
         let (sums, start) = sums.split_at_mut(blocks * GROUPS * ROWS * COLUMNS);
         let rows = left.geometry.rows().min(tile.groups * ROWS);
-        let passes = left.geometry.bytes(rows).div_ceil(LEFT_BYTES);
+        let caches = caches();
+        // What of the left operand stays in the first-level cache beside the weights.
+        let passes = left.geometry.bytes(rows).div_ceil(caches.first / 3 * 2);
         let pass_steps = steps.div_ceil(passes.max(1));
         // As many rows at a time for each turn as are needed for the fewest turns.
         let turns = walk.groups.div_ceil(tile.groups);
         let turn = walk.groups.div_ceil(turns);
         let panel = match turns {
             1 => blocks,
-            _ => (RIGHT_BYTES / right.block_bytes().max(1) / 4 * 4).clamp(1, blocks),
+            _ => (caches.second / 2 / right.block_bytes().max(1) / 4 * 4).clamp(1, blocks),
         };
         #[cfg(not(all(target_arch = "x86_64", feature = "avx512vnni")))]
         let _ = start;

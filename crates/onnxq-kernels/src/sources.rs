@@ -21,6 +21,7 @@ pub static SOURCES: &[Source] = sources![
     "attention.rs",
     "binary.rs",
     "byte_softmax.rs",
+    "caches.rs",
     "depthwise.rs",
     "depthwise/avx2.rs",
     "depthwise/avx512.rs",
