@@ -12,11 +12,10 @@ mod timing;
 
 use onnxq_kernels::{
     Activation, Cpu, Epilogue, Geometry, Isa, Left, Line, Output, Packed, Product, Requantize,
-    Weights, bytes_mut, pack, packed_len, scratch_lines,
+    Residual, Weights, bytes_mut, pack, packed_len, scratch_lines,
 };
 
-const USAGE: &str =
-    "usage: gemm M K N [--types u8s8|s8s8|u8u8|s8u8] [--isa ISA] [--threads N] [--out s32|u8|f32]";
+const USAGE: &str = "usage: gemm M K N [--types u8s8|s8s8|u8u8|s8u8] [--isa ISA] [--threads N] [--out s32|u8|u8+u8|f32]";
 const ROUNDS: usize = 9;
 const ROUND_SECONDS: f64 = 0.02;
 
@@ -33,6 +32,8 @@ struct Options {
 enum Out {
     Sums,
     Bytes,
+    /// Bytes that others are added to.
+    Added,
     Floats,
 }
 
@@ -68,6 +69,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
                 options.out = match value()?.as_str() {
                     "s32" => Out::Sums,
                     "u8" => Out::Bytes,
+                    "u8+u8" => Out::Added,
                     "f32" => Out::Floats,
                     _ => return Err(USAGE.into()),
                 }
@@ -124,6 +126,8 @@ struct Part<'a> {
     scale: &'a [f32],
     scratch: Vec<Line>,
     result: Values,
+    /// The other tensor, if there is to be one.
+    other: Vec<u8>,
 }
 
 enum Values {
@@ -163,9 +167,13 @@ impl<'a> Part<'a> {
             },
             scale: &with.scale[some],
             scratch: vec![Line::ZERO; scratch_lines(&right)],
+            other: match o.out {
+                Out::Added => (0..rows * columns).map(|i| (i * 7) as u8).collect(),
+                _ => Vec::new(),
+            },
             result: match o.out {
                 Out::Sums => Values::Sums(vec![0; rows * columns]),
-                Out::Bytes => Values::Bytes(vec![0; rows * columns]),
+                Out::Bytes | Out::Added => Values::Bytes(vec![0; rows * columns]),
                 Out::Floats => Values::Floats(vec![0.0; rows * columns]),
             },
         }
@@ -180,7 +188,13 @@ impl<'a> Part<'a> {
                     scale: self.scale,
                     zero: 128,
                     bounds: [0, 255],
-                    residual: None,
+                    residual: (!self.other.is_empty()).then_some(Residual {
+                        data: &self.other,
+                        signed: false,
+                        scales: [0.021_343, 0.017_711, 0.030_197],
+                        zeros: [3, 0],
+                        bounds: [0, 255],
+                    }),
                 },
             ),
             Values::Floats(y) => Output::Floats {
@@ -200,6 +214,10 @@ impl<'a> Part<'a> {
         [0, rows / 2, rows - 1].into_iter().all(|row| {
             let bytes = &left.data[row * right.depth..][..right.depth];
             let mut one = Part::new(o, with, right, first, bytes);
+            if !self.other.is_empty() {
+                let other = &self.other[row * columns..][..columns];
+                one.other.copy_from_slice(other);
+            }
             one.run(Cpu::PORTABLE);
             let at = row * columns..(row + 1) * columns;
             match (&self.result, &one.result) {

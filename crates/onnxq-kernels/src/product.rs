@@ -8,7 +8,8 @@
 //!
 //! Rows are taken by groups of 16. Where runs are a whole number of rows apart, as those of a
 //! convolution with stride 1 over a padded image, groups may go on from run to run, over rows that
-//! are nobody's result, if there are fewer groups in all.
+//! are nobody's result, if there are fewer groups in all. Where both would leave much of many groups empty, as short
+//! runs do, rows are copied to groups that are full.
 
 use crate::{
     Cpu, Line, bytes_mut,
@@ -184,7 +185,7 @@ impl Product<'_> {
 
     fn blocks(&self, cpu: Cpu, tile: &Tile, output: &mut Output<'_>, scratch: &mut [Line]) {
         let (left, right) = (&self.left, &self.right);
-        let walk = Walk::of(&left.geometry);
+        let walk = Walk::of(&left.geometry, right.columns);
         let steps = right.segments * right.steps();
         let pitch = pitch(right);
         let (staged, sums) = scratch.split_at_mut(GROUPS * ROWS * Line::count(pitch));
@@ -228,8 +229,9 @@ impl Product<'_> {
                     let (offset, wanted) =
                         walk.rows(group, self.strides, &mut rows[i * ROWS..][..ROWS]);
                     last_rows = wanted;
-                    in_place &= offset + left.geometry.reads() <= left.data.len();
-                    a[i] = left.data.as_ptr().wrapping_add(offset);
+                    in_place &= offset
+                        .is_some_and(|offset| offset + left.geometry.reads() <= left.data.len());
+                    a[i] = left.data.as_ptr().wrapping_add(offset.unwrap_or(0));
                 }
                 let row_sums = &mut row_sums[..count * ROWS];
                 if !self.epilogue.zero.is_empty() {
@@ -324,12 +326,11 @@ impl Left<'_> {
         row_bytes: usize,
     ) {
         let g = &self.geometry;
-        let offset = walk.offset(group);
         let segments = g.segments[0] * g.segments[1];
         for (row, to) in to.chunks_exact_mut(row_bytes).enumerate() {
-            let at = offset + row * g.row_stride;
+            let at = walk.row(group, row);
             for (s, to) in to.chunks_exact_mut(segment).take(segments).enumerate() {
-                let at = at + g.segment(s);
+                let at = at.saturating_add(g.segment(s));
                 // Rows and bytes beyond the data are nobody's.
                 let from = self.data.get(at..).unwrap_or_default();
                 let len = from.len().min(g.depth);
@@ -347,13 +348,13 @@ impl Left<'_> {
     /// The sum of each row of a group.
     fn row_sums(&self, cpu: Cpu, walk: &Walk, group: usize, sums: &mut [i32]) {
         let g = &self.geometry;
-        let offset = walk.offset(group);
         for (row, sum) in sums.iter_mut().enumerate() {
             *sum = 0;
+            let at = walk.row(group, row);
             for s in 0..g.segments[0] * g.segments[1] {
-                let at = offset + row * g.row_stride + g.segment(s);
+                let at = at.saturating_add(g.segment(s));
                 // Rows beyond the data are nobody's.
-                if let Some(from) = self.data.get(at..at + g.depth) {
+                if let Some(from) = self.data.get(at..at.saturating_add(g.depth)) {
                     let mut part = [0];
                     crate::row_sums(cpu, from, self.signed, g.depth, &mut part);
                     *sum += part[0];
@@ -398,10 +399,15 @@ enum Way {
     Runs(usize),
     /// Groups go on from run to run, which are so many rows apart.
     Through(usize),
+    /// Groups of 16 rows of any runs, which are copied.
+    Gathered,
 }
 
+/// Columns of the result for which a group less is worth the copies of as many rows.
+const GATHER_COLUMNS: usize = 128;
+
 impl Walk {
-    fn of(g: &Geometry) -> Walk {
+    fn of(g: &Geometry, columns: usize) -> Walk {
         let per_run = g.run_len.div_ceil(ROWS);
         let pitch = match g.row_stride {
             0 => 0,
@@ -413,6 +419,11 @@ impl Walk {
             true => (through, Way::Through(pitch)),
             false => (g.runs * per_run, Way::Runs(per_run)),
         };
+        let gathered = g.rows().div_ceil(ROWS);
+        let (groups, way) = match (groups - gathered) * columns > gathered * GATHER_COLUMNS {
+            true => (gathered, Way::Gathered),
+            false => (groups, way),
+        };
         Walk {
             groups,
             geometry: *g,
@@ -420,26 +431,51 @@ impl Walk {
         }
     }
 
-    /// Where the first row of a group begins.
-    fn offset(&self, group: usize) -> usize {
+    /// Where the first row of a group begins, if the others follow at the stride.
+    fn offset(&self, group: usize) -> Option<usize> {
         let g = &self.geometry;
         match self.way {
             Way::Runs(per_run) => {
-                group / per_run * g.run_stride + group % per_run * ROWS * g.row_stride
+                Some(group / per_run * g.run_stride + group % per_run * ROWS * g.row_stride)
             }
-            Way::Through(_) => group * ROWS * g.row_stride,
+            Way::Through(_) => Some(group * ROWS * g.row_stride),
+            Way::Gathered => None,
+        }
+    }
+
+    /// Where a row of a group begins; rows that there are not are beyond all data.
+    fn row(&self, group: usize, row: usize) -> usize {
+        let g = &self.geometry;
+        match self.offset(group) {
+            Some(offset) => offset + row * g.row_stride,
+            None => {
+                let row = group * ROWS + row;
+                match row < g.rows() {
+                    true => row / g.run_len * g.run_stride + row % g.run_len * g.row_stride,
+                    false => usize::MAX,
+                }
+            }
         }
     }
 
     /// The same; and where the rows of the result begin, or `usize::MAX`; and how many rows there are
     /// up to the last one that is wanted.
-    fn rows(&self, group: usize, strides: [usize; 2], rows: &mut [usize]) -> (usize, usize) {
+    fn rows(
+        &self,
+        group: usize,
+        strides: [usize; 2],
+        rows: &mut [usize],
+    ) -> (Option<usize>, usize) {
         let g = &self.geometry;
         let mut wanted = 0;
         for (i, row) in rows.iter_mut().enumerate() {
             let (run, at) = match self.way {
                 Way::Runs(per_run) => (group / per_run, group % per_run * ROWS + i),
                 Way::Through(pitch) => ((group * ROWS + i) / pitch, (group * ROWS + i) % pitch),
+                Way::Gathered => (
+                    (group * ROWS + i) / g.run_len,
+                    (group * ROWS + i) % g.run_len,
+                ),
             };
             *row = usize::MAX;
             if run < g.runs && at < g.run_len {

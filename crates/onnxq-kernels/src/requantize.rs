@@ -7,10 +7,10 @@
 //! scale is below 1 there are none.
 
 use core::arch::x86_64::{
-    __m512, __m512i, _CMP_NLT_UQ, _mm512_abs_ps, _mm512_adds_epi16, _mm512_cmp_ps_mask,
-    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_ps,
-    _mm512_max_epi8, _mm512_max_epu8, _mm512_min_epi8, _mm512_min_epu8, _mm512_min_ps,
-    _mm512_mul_ps, _mm512_packs_epi16, _mm512_packs_epi32, _mm512_packus_epi16,
+    __m512, __m512i, _CMP_NLT_UQ, _mm512_abs_ps, _mm512_add_epi32, _mm512_adds_epi16,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_mask_storeu_epi8,
+    _mm512_maskz_loadu_ps, _mm512_max_epi8, _mm512_max_epu8, _mm512_min_epi8, _mm512_min_epu8,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_packs_epi16, _mm512_packs_epi32, _mm512_packus_epi16,
     _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_ps,
     _mm512_setr_epi32, _mm512_setzero_ps,
 };
@@ -181,20 +181,30 @@ impl<'a> Quick<'a> {
         self.bytes.form
     }
 
-    /// One row of the four blocks becomes bytes from `row` of the output on, if that is anywhere. `FORM` is
-    /// [`form`](Quick::form) or [`ANY`].
+    /// One row of the four blocks becomes bytes from `row` of the output on, if that is anywhere. `offsets` are for sums
+    /// that began without them, `FORM` is [`form`](Quick::form) or [`ANY`].
     ///
     /// # Safety
     /// The sums of all four blocks can be read, and the columns that there are, written.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     #[expect(unsafe_code, reason = "reads sums and writes at strides")]
-    pub(crate) unsafe fn row<const FORM: u8>(&self, sums: [*const i32; 4], row: usize) {
+    pub(crate) unsafe fn row<const FORM: u8>(
+        &self,
+        sums: [*const i32; 4],
+        offsets: Option<&[__m512i; 4]>,
+        row: usize,
+    ) {
         if row == usize::MAX {
             return;
         }
         // SAFETY: the caller's guarantee.
-        let sums = sums.map(|sums| unsafe { sums.cast::<__m512i>().read_unaligned() });
+        let mut sums = sums.map(|sums| unsafe { sums.cast::<__m512i>().read_unaligned() });
+        if let Some(offsets) = offsets {
+            for (sum, offset) in sums.iter_mut().zip(offsets) {
+                *sum = _mm512_add_epi32(*sum, *offset);
+            }
+        }
         let bytes = match self.large {
             false => self.bytes.row::<FORM>(sums, &self.scale, false),
             true => self.bytes.row::<FORM>(sums, &self.scale, true),
@@ -205,6 +215,38 @@ impl<'a> Quick<'a> {
             u64::MAX => unsafe { to.cast::<__m512i>().write_unaligned(bytes) },
             // SAFETY: the same for those that there are.
             columns => unsafe { _mm512_mask_storeu_epi8(to.cast(), columns, bytes) },
+        }
+    }
+
+    /// All rows of so many blocks from `at` on, whose sums began without their offsets.
+    ///
+    /// # Safety
+    /// See [`row`](Quick::row).
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[expect(unsafe_code, reason = "reads sums and writes at strides")]
+    pub(crate) unsafe fn rows(
+        &mut self,
+        at: usize,
+        blocks: usize,
+        sums: [*const i32; 4],
+        rows: &[usize],
+    ) {
+        self.begin(at, blocks);
+        let offsets = [0, 1, 2, 3].map(|i| {
+            let start = self.start(at + i.min(blocks - 1));
+            // SAFETY: these are 16 numbers.
+            unsafe { start.cast::<__m512i>().read_unaligned() }
+        });
+        for (i, &row) in rows.iter().enumerate() {
+            let sums = sums.map(|sums| sums.wrapping_add(i * COLUMNS));
+            match self.form() {
+                // SAFETY: the caller's guarantee.
+                U8 => unsafe { self.row::<U8>(sums, Some(&offsets), row) },
+                // SAFETY: as above.
+                I8 => unsafe { self.row::<I8>(sums, Some(&offsets), row) },
+                // SAFETY: as above.
+                _ => unsafe { self.row::<ANY>(sums, Some(&offsets), row) },
+            }
         }
     }
 }

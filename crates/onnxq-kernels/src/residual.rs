@@ -45,23 +45,50 @@ struct Sum {
     /// Of the bytes and of the others.
     operands: [Quantized; 2],
     to: Quantize,
-    /// The same in steps of the result: the factors of both, and what is added. `None` where
-    /// roundings could reach too far.
+    /// The same in steps of the result, if roundings cannot reach too far.
     #[cfg_attr(
         not(target_arch = "x86_64"),
         expect(dead_code, reason = "for one tier")
     )]
-    steps: Option<[f32; 3]>,
+    steps: Option<Steps>,
+}
+
+/// `q · factor + (other · other_factor + start)` is the sum in steps of the result, and rounds like it where it is less
+/// than `far` from an integer.
+#[derive(Clone, Copy)]
+#[cfg_attr(
+    not(all(target_arch = "x86_64", feature = "avx512vnni")),
+    expect(dead_code, reason = "for one tier")
+)]
+struct Steps {
+    factor: f32,
+    other_factor: f32,
+    start: f32,
+    far: f32,
+}
+
+impl Steps {
+    /// For `q` with this zero point.
+    fn new(zero: i32, residual: &Residual<'_>) -> Option<Steps> {
+        let [scale, other_scale, sum_scale] = residual.scales;
+        let (factor, other_factor) = (scale / sum_scale, other_scale / sum_scale);
+        let start = -(zero as f32 * factor + residual.zeros[0] as f32 * other_factor);
+        // Roundings of this and of the definition are no more than eight of the largest number that can be, each by
+        // 2^-24 of it at most.
+        let largest = 255.0 * (factor.abs() + other_factor.abs()) + start.abs();
+        (largest < 900.0).then_some(Steps {
+            factor,
+            other_factor,
+            start,
+            far: 0.5 - largest * (1.01 / (1 << 21) as f32),
+        })
+    }
 }
 
 impl Sum {
     fn new(zero: i32, signed: bool, residual: &Residual<'_>) -> Sum {
         let [scale, other_scale, sum_scale] = residual.scales;
         let [other_zero, sum_zero] = residual.zeros;
-        // Seven roundings, each of at most half a unit of the largest number that can be.
-        let (factor, other_factor) = (scale / sum_scale, other_scale / sum_scale);
-        let start = -(zero as f32 * factor + other_zero as f32 * other_factor);
-        let largest = 255.0 * (factor.abs() + other_factor.abs()) + start.abs();
         let of = |scale, zero, signed| Quantized {
             scale,
             zero,
@@ -77,7 +104,7 @@ impl Sum {
                 zero: sum_zero,
                 bounds: residual.bounds,
             },
-            steps: (largest < 900.0).then_some([factor, other_factor, start]),
+            steps: Steps::new(zero, residual),
         }
     }
 
@@ -148,10 +175,7 @@ tiers! {
 mod avx512 {
     use core::arch::x86_64::*;
 
-    use super::{CHUNK, Sum};
-
-    /// What a sum may be off the middle between two bytes, at least, to be certain.
-    const FAR: f32 = 0.4995;
+    use super::{CHUNK, Steps, Sum};
 
     /// 16 bytes as floats.
     #[inline]
@@ -180,10 +204,10 @@ mod avx512 {
         y: &mut [[u8; CHUNK]],
         other: &[[u8; CHUNK]],
         sum: Sum,
-        [factor, other_factor, start]: [f32; 3],
+        steps: Steps,
     ) {
-        let [factor, other_factor, start] =
-            [factor, other_factor, start].map(|v| _mm512_set1_ps(v));
+        let [factor, other_factor, start, far] =
+            [steps.factor, steps.other_factor, steps.start, steps.far].map(|v| _mm512_set1_ps(v));
         let zero = _mm512_set1_epi16(sum.to.zero as i16);
         let [low, high] = sum.to.bounds.map(|v| _mm512_set1_epi8(v as i8));
         let is_signed = sum.to.bounds[0] < 0;
@@ -193,17 +217,19 @@ mod avx512 {
             let (parts, _) = y.as_chunks::<16>();
             let (others, _) = other.as_chunks::<16>();
             let mut codes = [_mm512_setzero_si512(); 4];
-            let mut farthest = _mm512_setzero_ps();
+            let mut distances = [_mm512_setzero_ps(); 4];
             for i in 0..4 {
                 let others = _mm512_fmadd_ps(floats::<OTHER>(&others[i]), other_factor, start);
                 let sums = _mm512_fmadd_ps(floats::<SIGNED>(&parts[i]), factor, others);
                 // What rounding takes away.
-                let distance = _mm512_abs_ps(_mm512_reduce_ps::<0>(sums));
-                farthest = _mm512_max_ps(farthest, distance);
+                distances[i] = _mm512_reduce_ps::<0>(sums);
                 codes[i] = _mm512_cvtps_epi32(sums);
             }
-            let far = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(farthest, _mm512_set1_ps(FAR));
-            if far != 0 {
+            // The largest, whatever its sign.
+            let largest = |a, b| _mm512_range_ps::<0b1011>(a, b);
+            let [a, b, c, d] = distances;
+            let farthest = largest(largest(a, b), largest(c, d));
+            if _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(farthest, far) != 0 {
                 sum.chunk(y, other);
                 continue;
             }

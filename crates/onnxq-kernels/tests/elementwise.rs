@@ -252,3 +252,37 @@ proptest! {
         }
     }
 }
+
+/// Every pair of bytes: also those whose sum is as close to the middle between two as there is.
+#[test]
+fn sums_of_all_pairs() {
+    let mut numbers = Numbers(11);
+    let x: Vec<u8> = (0..1 << 16).map(|i| (i >> 8) as u8).collect();
+    let z: Vec<u8> = (0..1 << 16).map(|i| i as u8).collect();
+    for case in 0..60 {
+        let mut of = |scale: f32| {
+            let bits = numbers.bytes(4, false);
+            let signed = bits[0].is_multiple_of(2);
+            let zero = value(bits[1], signed);
+            // Among them those that make sums in the very middle.
+            let scale = match case % 3 {
+                0 => scale * f32::from(bits[2] % 32 + 1) / 32.0,
+                _ => scale * (0.5 + f32::from_bits(0x3f80_0000 | u32::from(bits[3]) << 13) / 2.0),
+            };
+            Quantized {
+                scale,
+                zero,
+                signed,
+            }
+        };
+        let (a, b, to) = (of(0.02), of(0.03), target(of(0.03), false));
+        let expected: Vec<u8> = (x.iter().zip(&z))
+            .map(|(&p, &q)| quantized((real(p, &a) + real(q, &b)) / to.scale, &to))
+            .collect();
+        for cpu in Cpu::available() {
+            let mut y = vec![0; x.len()];
+            Combine::Add.run(cpu, (&x, a), (&z, b), to, &mut y);
+            assert!(y == expected, "{} {a:?} {b:?} {to:?}", cpu.isa());
+        }
+    }
+}

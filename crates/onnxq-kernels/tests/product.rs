@@ -308,6 +308,36 @@ fn large_products() {
     }
 }
 
+/// Short runs, far apart, whose rows are gathered, also where columns, segments and rows have remainders.
+#[test]
+fn gathered_rows() {
+    for (run_len, runs, columns, zeros) in
+        [(7, 7, 200, false), (5, 13, 65, true), (1, 20, 130, false)]
+    {
+        let case = Case {
+            geometry: Geometry {
+                runs,
+                run_len,
+                run_stride: 2 * 17 * 40,
+                row_stride: 2 * 40,
+                segments: [3, 1],
+                segment_strides: [17 * 40, 0],
+                depth: 3 * 40,
+            },
+            columns,
+            left_signed: zeros,
+            right_signed: true,
+            zeros,
+            slack: 100,
+            extreme: false,
+            seed: columns as u64,
+        };
+        for cpu in Cpu::available() {
+            case.check(cpu);
+        }
+    }
+}
+
 /// Every remainder of rows, columns and depth by the sizes of tiles.
 #[test]
 fn every_remainder() {

@@ -106,12 +106,12 @@ unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut
     unsafe { sweep(x, panel, finish) }
 }
 
-/// How far ahead weights are fetched, in bytes: in layers of few rows they come from beyond the second-level cache.
+/// How far ahead weights are fetched, in bytes: no further than it takes, beside the rows in the first-level cache.
 fn ahead(x: &Block) -> usize {
     // A few steps of a block are followed by those of the next one.
     match x.steps {
-        0..=16 => x.block_stride,
-        _ => 8 << 10,
+        0..=3 => x.block_stride,
+        _ => 2 << 10,
     }
 }
 
@@ -202,7 +202,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
                             let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
                             // SAFETY: these sums have been stored, and the product has checked
                             // that its rows are within the output.
-                            unsafe { quick.row::<FORM>(sums, results[done]) }
+                            unsafe { quick.row::<FORM>(sums, None, results[done]) }
                             done += 1;
                         }
                     }
@@ -227,7 +227,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
             while done < results.len() {
                 let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
                 // SAFETY: as above.
-                unsafe { quick.row::<FORM>(sums, results[done]) }
+                unsafe { quick.row::<FORM>(sums, None, results[done]) }
                 done += 1;
             }
             // Of blocks that there are not, any sums will do.
@@ -242,7 +242,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
             for (row, &result) in results.iter().enumerate() {
                 let sums = before.map(|sums| sums.wrapping_add(row * COLUMNS));
                 // SAFETY: as above.
-                unsafe { quick.row::<FORM>(sums, result) }
+                unsafe { quick.row::<FORM>(sums, None, result) }
             }
         }
     }

@@ -175,6 +175,15 @@ impl Tile {
             if !finish.last {
                 continue;
             }
+            #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
+            if let Some(quick) = &mut finish.quick {
+                // Of blocks that there are not, any sums will do.
+                let sums = [0, 1, 2, 3].map(|i| part.c(i.min(part.blocks - 1), 0).cast_const());
+                // SAFETY: there is such a value only where the processor has the tier; the tile has
+                // just written the sums, and the product has checked that its rows are within the output.
+                unsafe { quick.rows(at, part.blocks, sums, &finish.rows[..x.rows()]) }
+                continue;
+            }
             for i in 0..part.blocks {
                 let sums = part.c(i, 0).cast_const();
                 // SAFETY: the tile has just written these.
