@@ -92,6 +92,17 @@ const MAY_REACH: &[(&str, &[&str])] = &[
             "onnxq-tensor",
         ],
     ),
+    (
+        "onnxq-emit",
+        &[
+            "onnxq-ir",
+            "onnxq-kernels",
+            "onnxq-ops",
+            "onnxq-quant",
+            "onnxq-runtime",
+            "onnxq-tensor",
+        ],
+    ),
 ];
 
 #[test]

@@ -64,6 +64,12 @@ pub(crate) fn manifest(options: &EmitOptions, features: &BTreeSet<&str>) -> Stri
     for (name, needs) in FEATURES.iter().filter(|(name, _)| features.contains(name)) {
         let _ = writeln!(text, "{name} = [{}]", list(&mut needs.iter().copied()));
     }
+    for (kind, name) in [("test", "golden"), ("example", "bench")] {
+        let _ = write!(
+            text,
+            "\n[[{kind}]]\nname = \"{name}\"\nrequired-features = [\"alloc\"]\n"
+        );
+    }
     let _ = write!(
         text,
         "\n[lints.rust]\nmissing_docs = \"warn\"\nunsafe_code = \"deny\"\n\
