@@ -3,6 +3,7 @@
 #
 #   tests/aarch64.sh                    all of them
 #   tests/aarch64.sh --test product     arguments are those of `cargo test`
+#   tests/aarch64.sh in DIR ...         `cargo test` in another folder, such as that of an emitted crate
 #   tests/aarch64.sh setup              only fetches what they need
 #   tests/aarch64.sh ready              says whether it is there
 #
@@ -110,5 +111,9 @@ export RUSTC=$home/bin/rustc CARGO_TARGET_DIR=$home/build CARGO_BUILD_TARGET=aar
 export CARGO_PROFILE_DEV_OPT_LEVEL=2
 export ${target}_LINKER="$home/bin/ld" ${target}_RUNNER="$root/usr/bin/qemu-aarch64 -cpu max"
 export ${target}_RUSTFLAGS="-C linker-flavor=ld -C target-feature=+crt-static -C relocation-model=static"
+if [ "${1:-}" = in ]; then
+    cd "$2"
+    exec cargo test "${@:3}"
+fi
 [ $# -gt 0 ] || set -- --lib --tests
 cargo test --locked -p onnxq-kernels "$@"

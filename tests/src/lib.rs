@@ -1,12 +1,13 @@
 //! What the test suites share: the outside [`oracle`], the model [`zoo`], [cases](case) in text
 //! with [inputs] to execute them on, the [node tests](node_tests) of ONNX, what is done to a model
 //! under test ([subject]), real models by [stages], what they are [calibrated](calibration) on and
-//! how well they do their [tasks], the [program] as users run it, files that no [writer](wire)
-//! would write, and the distance between [outputs](metrics).
+//! how well they do their [tasks], the [program] as users run it, crates that it has [emitted],
+//! files that no [writer](wire) would write, and the distance between [outputs](metrics).
 
 pub mod bisect;
 pub mod calibration;
 pub mod case;
+pub mod emitted;
 pub mod fuzz;
 pub mod inputs;
 pub mod metrics;

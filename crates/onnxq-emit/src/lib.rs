@@ -45,6 +45,8 @@ pub struct EmitOptions {
 pub struct Crate {
     /// What is in each file.
     pub files: IndexMap<String, Vec<u8>>,
+    /// The features that are on unless a user says otherwise.
+    pub features: Vec<&'static str>,
 }
 
 /// Why there is no crate.
@@ -59,7 +61,7 @@ pub enum EmitError {
     NoTarget,
     #[error("the model has no inputs: its outputs are constants")]
     NoInputs,
-    #[error("{} of {steps} steps cannot be emitted:{}", unwritten.len(), list(unwritten))]
+    #[error("{} of {steps} steps cannot be emitted: {}", unwritten.len(), list(unwritten))]
     Unwritten {
         unwritten: Vec<Unwritten>,
         steps: usize,
@@ -74,10 +76,16 @@ pub enum EmitError {
     Run(#[from] RunError),
 }
 
-/// A line for each step.
+/// The steps, those that have a reason in common behind it.
 fn list(unwritten: &[Unwritten]) -> String {
-    let line = |step: &Unwritten| format!("\n  '{}' ({}): {}", step.node, step.kernel, step.reason);
-    unwritten.iter().map(line).collect()
+    let mut reasons: IndexMap<&str, Vec<String>> = IndexMap::new();
+    for step in unwritten {
+        let named = format!("'{}' ({})", step.node, step.kernel);
+        reasons.entry(&step.reason).or_default().push(named);
+    }
+    let reasons = reasons.iter();
+    let reasons = reasons.map(|(reason, steps)| format!("{}, where {reason}", steps.join(", ")));
+    reasons.collect::<Vec<_>>().join("; ")
 }
 
 /// The crate of a program.
@@ -109,7 +117,12 @@ pub fn emit(program: &Program, options: &EmitOptions) -> Result<Crate, EmitError
     let features = package::features(&options.targets);
     let text = printed.model();
     let kernels = kernels::select(&text, &features);
-    let mut made = Crate::default();
+    let mut made = Crate {
+        features: std::iter::once("alloc")
+            .chain(features.iter().copied())
+            .collect(),
+        ..Crate::default()
+    };
     made.add("Cargo.toml", package::manifest(options, &features));
     made.add("README.md", package::readme(&printed, options));
     made.add("src/lib.rs", library::library(&printed, options));
@@ -153,6 +166,32 @@ impl Crate {
             std::fs::write(path, bytes)?;
         }
         Ok(())
+    }
+
+    /// Writes the sources below `dir` for a build script, with a `lib.rs` that the root of the package's
+    /// own library takes in: `include!(concat!(env!("OUT_DIR"), "/lib.rs"));`. Gives the lines that the
+    /// script has to print, for cargo to compile them with their features.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write_sources(&self, dir: &Path) -> io::Result<String> {
+        let mut sources = Crate::default();
+        for (path, bytes) in &self.files {
+            if let Some(path) = path.strip_prefix("src/") {
+                sources.files.insert(path.to_owned(), bytes.clone());
+            }
+        }
+        // Documentation and attributes of a crate are for its first lines.
+        let library = self.text("src/lib.rs").unwrap_or_default();
+        let lines = library.lines().filter(|line| !line.starts_with("#!["));
+        let lines = lines.map(|line| line.replacen("//!", "//", 1) + "\n");
+        sources.add("lib.rs", lines.collect());
+        sources.write(dir)?;
+        let mut cargo = format!("cargo::rustc-check-cfg={}\n", package::known_features());
+        for feature in &self.features {
+            cargo.push_str(&format!("cargo::rustc-cfg=feature=\"{feature}\"\n"));
+        }
+        Ok(cargo)
     }
 
     /// The text of a file, if there is one of this path that is text.

@@ -34,6 +34,13 @@ pub(crate) fn features(targets: &[Isa]) -> BTreeSet<&'static str> {
     features
 }
 
+/// All features that sources may ask for, as cargo is told of them.
+pub(crate) fn known_features() -> String {
+    let names = std::iter::once("alloc").chain(FEATURES.iter().map(|(name, _)| *name));
+    let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
+    format!("cfg(feature, values({}))", names.join(", "))
+}
+
 /// The targets in words.
 pub(crate) fn targets(targets: &[Isa]) -> String {
     let names: Vec<String> = targets.iter().map(|isa| format!("`{isa}`")).collect();

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use onnxq::{CompileOptions, Cpu, EmitOptions, Isa, Model, ir::Type};
+use onnxq::{CompileOptions, Cpu, EmitError, EmitOptions, Isa, Model, ir::Type};
 
 use super::bench::inputs::{Shape, parse_shape};
 use crate::{
@@ -73,7 +73,10 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         targets: args.target.clone(),
         sample: None,
     };
-    let emitted = onnxq::emit(&program, &options).map_err(|e| failed(&e))?;
+    let emitted = onnxq::emit(&program, &options).map_err(|e| match e {
+        EmitError::Name(_) => Failure::usage(e.to_string()),
+        e => failed(&e),
+    })?;
     place(&emitted, &args.output)
         .map_err(|e| Failure::new(format!("{}: {e}", args.output.display())))?;
     let bytes: usize = emitted.files.values().map(Vec::len).sum();
