@@ -7,6 +7,7 @@
 //! - `<model>/portable`: the same for a crate without tiers.
 //! - `digits/bare`: without the allocator, from a library without the standard one.
 //! - `digits/benchmark`: what the benchmark of the crate prints.
+//! - `example/build_script`: the package of `docs/examples/emit` emits, builds and reads its digit.
 //! - `<model of the zoo>/<target>`: large models, optimized, on their stored inputs.
 //! - `<model>/size`: how much code and weights a program grows by.
 //! - `<model>/<target of AArch64>`: under qemu.
@@ -26,7 +27,7 @@ use onnxq::{
 };
 use onnxq_tensor::Tensor;
 use onnxq_tests::{
-    emitted::{ARM, Emitted, SMALL, X86, emitted, released, tiers, values},
+    emitted::{ARM, Emitted, SMALL, X86, cargo, emitted, released, tiers, values},
     notice,
     oracle::Tensors,
     stages::Stages,
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         Box::new(move || size("digits", &digits()?)),
     );
     add("shape_of_data/refused".into(), false, Box::new(refused));
+    add("example/build_script".into(), false, Box::new(example));
     let emulated = emulator();
     for &isa in &ARM[..2] {
         let test = move || emulated_run("digits", &digits()?, isa);
@@ -439,6 +441,21 @@ fn size(name: &str, subject: &Subject) -> Outcome {
     match grown < SIZE && grown > 0 {
         true => Ok(()),
         false => Err(format!("{grown} bytes, of {SIZE}")),
+    }
+}
+
+/// The example, where it is: with the versions of dependencies that the workspace has.
+fn example() -> Outcome {
+    let folder = workspace_dir().join("docs/examples/emit");
+    fs::copy(
+        workspace_dir().join("Cargo.lock"),
+        folder.join("Cargo.lock"),
+    )
+    .map_err(|e| format!("Cargo.lock cannot be copied: {e}"))?;
+    let said = cargo(&folder, &["run", "--release"])?;
+    match said.starts_with("it is a 3, says the model on ") && said.lines().count() == 1 {
+        true => Ok(()),
+        false => Err(said),
     }
 }
 
