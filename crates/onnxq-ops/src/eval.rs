@@ -66,6 +66,7 @@ pub struct EvalContext<'a> {
     operands: &'a [Option<Value>],
     results: usize,
     region: &'a RunRegion<'a>,
+    is_run: bool,
 }
 
 impl<'a> EvalContext<'a> {
@@ -84,7 +85,22 @@ impl<'a> EvalContext<'a> {
             operands,
             results,
             region,
+            is_run: false,
         }
+    }
+
+    /// The same, for a node of a model that is run: random numbers may be drawn.
+    #[must_use]
+    pub fn in_run(self) -> EvalContext<'a> {
+        EvalContext {
+            is_run: true,
+            ..self
+        }
+    }
+
+    /// Whether this is a run, and not the computation of a constant.
+    pub fn is_run(&self) -> bool {
+        self.is_run
     }
 
     /// The operation, for its attributes.

@@ -183,7 +183,7 @@ impl<'a> Interpreter<'a> {
         let region = move |graph: &Graph, inputs: Vec<Value>| {
             inner.run(graph, inputs.into_iter().map(Some).collect())
         };
-        operator.eval(&EvalContext::new(op, opset, operands, results, &region))
+        operator.eval(&EvalContext::new(op, opset, operands, results, &region).in_run())
     }
 
     fn call(

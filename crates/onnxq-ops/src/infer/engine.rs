@@ -5,7 +5,10 @@ use std::{cell::Cell, collections::HashMap};
 use onnxq_ir::{self as ir, Graph, Model, NodeId, NodeKind, Type, ValueId, deep};
 use onnxq_tensor::{Dim, element_count};
 
-use super::{Fact, InferContext, SymTensor, Unknown, fact::merge};
+use super::{
+    Fact, InferContext, SymTensor, Unknown,
+    fact::{forget_names, merge},
+};
 use crate::{EvalContext, EvalError, Operator, Value, interpret::bind_attributes, lookup};
 
 /// What is known of the values of a graph and of its regions.
@@ -171,8 +174,12 @@ impl Engine<'_> {
                 ..GraphFacts::default()
             };
             for (&n, mut fact) in graph.inputs().iter().zip(inputs) {
-                let annotated = graph.node(n).results[0].ty.as_ref();
-                fact.ty = merge(fact.ty, annotated).0;
+                // What a region calls a dimension may have another size whenever it is run.
+                let mut annotated = graph.node(n).results[0].ty.clone();
+                if let Some(ty) = &mut annotated {
+                    forget_names(ty, true);
+                }
+                fact.ty = merge(fact.ty, annotated.as_ref()).0;
                 out.facts[n.index()] = vec![fact];
             }
             for n in graph.order() {

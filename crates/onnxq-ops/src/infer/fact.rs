@@ -136,8 +136,12 @@ impl Fact {
         }
     }
 
-    /// The same with a symbol, named after the value, for every dimension that is unknown.
+    /// The same with a symbol, named after the value, for every dimension that is unknown. The
+    /// elements of a sequence may differ in a dimension that has a name: there names mean nothing.
     pub(super) fn with_symbols(mut self, name: &str) -> Fact {
+        if let Some(ty @ (Type::Sequence(_) | Type::Optional(_))) = &mut self.ty {
+            forget_names(ty, false);
+        }
         if let Some(Type::Tensor(TensorType {
             shape: Some(shape), ..
         })) = &mut self.ty
@@ -172,6 +176,22 @@ impl Fact {
             .iter()
             .map(|d| usize::try_from(d.as_const()?).ok())
             .collect()
+    }
+}
+
+/// Makes dimensions with a name unknown: those of the elements of sequences, or `all`.
+pub(super) fn forget_names(ty: &mut Type, all: bool) {
+    match ty {
+        Type::Tensor(t) if all => {
+            for dim in t.shape.iter_mut().flatten() {
+                if dim.as_const().is_none() {
+                    *dim = Dim::UNKNOWN;
+                }
+            }
+        }
+        Type::Sequence(Some(of)) => forget_names(of, true),
+        Type::Optional(Some(of)) => forget_names(of, all),
+        _ => {}
     }
 }
 

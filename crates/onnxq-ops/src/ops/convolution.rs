@@ -10,6 +10,7 @@ mod causal;
 mod conv;
 mod deform;
 mod fold;
+mod fused;
 mod integer;
 mod pool;
 mod product;
@@ -25,6 +26,7 @@ pub(super) static OPERATORS: &[&dyn Operator] = &[
     &conv::Conv,
     &deform::DeformConv,
     &fold::Col2Im,
+    &fused::FusedConv,
     &integer::ConvInteger,
     &integer::QLinearConv { domain: "" },
     &integer::QLinearConv { domain: MS },

@@ -6,6 +6,7 @@ mod determinant;
 mod einsum;
 mod gemm;
 mod integer;
+mod nbits;
 mod product;
 
 pub(super) use {
@@ -22,6 +23,7 @@ pub(super) static OPERATORS: &[&dyn Operator] = &[
     &integer::MatMulIntegerToFloat,
     &integer::QGemm,
     &integer::QLinearMatMul { domain: "" },
+    &nbits::MatMulNBits,
     &product::FusedMatMul,
     &product::MatMul,
 ];

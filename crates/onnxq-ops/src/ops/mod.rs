@@ -9,14 +9,17 @@ mod convolution;
 mod data;
 mod detection;
 mod elementwise;
+mod image;
 mod legacy;
 mod loss;
 mod matmul;
+mod ml;
 mod movement;
 mod normalization;
 mod number;
 mod numeric;
 mod quantization;
+mod random;
 mod recurrent;
 mod reduction;
 mod resize;
@@ -44,8 +47,10 @@ static FAMILIES: &[&[&dyn Operator]] = &[
     elementwise::select::OPERATORS,
     elementwise::unary::OPERATORS,
     elementwise::variadic::OPERATORS,
+    image::OPERATORS,
     loss::OPERATORS,
     matmul::OPERATORS,
+    ml::OPERATORS,
     movement::concat::OPERATORS,
     movement::constant::OPERATORS,
     movement::cumulate::OPERATORS,
@@ -54,7 +59,6 @@ static FAMILIES: &[&[&dyn Operator]] = &[
     movement::one_hot::OPERATORS,
     movement::order::OPERATORS,
     movement::pad::OPERATORS,
-    movement::random::OPERATORS,
     movement::reshape::OPERATORS,
     movement::scatter::OPERATORS,
     movement::select::OPERATORS,
@@ -64,6 +68,7 @@ static FAMILIES: &[&[&dyn Operator]] = &[
     normalization::OPERATORS,
     quantization::OPERATORS,
     quantization::qlinear::OPERATORS,
+    random::OPERATORS,
     recurrent::OPERATORS,
     reduction::OPERATORS,
     resize::OPERATORS,

@@ -8,7 +8,6 @@ pub(super) mod gather;
 pub(super) mod one_hot;
 pub(super) mod order;
 pub(super) mod pad;
-pub(super) mod random;
 pub(super) mod reshape;
 pub(super) mod scatter;
 pub(super) mod select;

@@ -16,7 +16,14 @@ pub(super) static OPERATORS: &[&dyn Operator] = &[
     &instance::InstanceNormalization,
     &instance::MeanVarianceNormalization,
     &layer::LayerNormalization,
-    &layer::RmsNormalization,
+    &layer::RmsNormalization {
+        name: "RMSNormalization",
+        since: &[23],
+    },
+    &layer::RmsNormalization {
+        name: "SimplifiedLayerNormalization",
+        since: &[1],
+    },
     &norm::LpNormalization,
     &norm::Lrn,
     &softmax::Rows {

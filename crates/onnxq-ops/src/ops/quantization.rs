@@ -8,6 +8,7 @@ pub(super) mod arith;
 pub(super) mod channels;
 pub(super) mod dynamic;
 mod linear;
+pub(super) mod packed;
 pub(super) mod qlinear;
 
 pub(super) static OPERATORS: &[&dyn Operator] = &[
@@ -16,6 +17,7 @@ pub(super) static OPERATORS: &[&dyn Operator] = &[
     &linear::DequantizeLinear { domain: "" },
     &linear::QuantizeLinear { domain: MS },
     &linear::DequantizeLinear { domain: MS },
+    &packed::GatherBlockQuantized,
 ];
 
 /// The domain of ONNX Runtime's own operators.

@@ -73,18 +73,23 @@ fn join_values(a: &SymTensor, b: &SymTensor) -> Option<SymTensor> {
 
 /// Only what a value's type is, apart from its shape.
 fn weaken(fact: &Fact) -> Fact {
-    let ty = match &fact.ty {
-        Some(Type::Tensor(t)) => Some(Type::Tensor(TensorType {
+    Fact {
+        ty: fact.ty.as_ref().map(without_shape),
+        ..Fact::default()
+    }
+}
+
+/// A type without the shapes in it.
+pub(super) fn without_shape(ty: &Type) -> Type {
+    let inner = |of: &Option<Box<Type>>| of.as_ref().map(|of| Box::new(without_shape(of)));
+    match ty {
+        Type::Tensor(t) => Type::Tensor(TensorType {
             dtype: t.dtype,
             shape: None,
-        })),
-        Some(Type::Sequence(_)) => Some(Type::Sequence(None)),
-        Some(Type::Optional(_)) => Some(Type::Optional(None)),
+        }),
+        Type::Sequence(of) => Type::Sequence(inner(of)),
+        Type::Optional(of) => Type::Optional(inner(of)),
         other => other.clone(),
-    };
-    Fact {
-        ty,
-        ..Fact::default()
     }
 }
 

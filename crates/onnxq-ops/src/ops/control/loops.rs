@@ -5,7 +5,7 @@ use onnxq_tensor::{DType, Dim, Dims, Shape, Tensor};
 
 use super::{
     branch::{known_truth, truth},
-    join::fixed_point,
+    join::{fixed_point, without_shape},
     stack,
 };
 use crate::{EvalContext, EvalError, Fact, InferContext, Operator, Unknown, Value};
@@ -56,7 +56,15 @@ impl Operator for Loop {
             }
             Ok::<_, Unknown>(results)
         })?;
-        for (i, fact) in carried_facts.into_iter().enumerate() {
+        for (i, mut fact) in carried_facts.into_iter().enumerate() {
+            // What comes in as an optional value may be carried on as the value itself, which
+            // the result is after the first step.
+            let optional = matches!(cx.ty(2 + i), Ok(Type::Optional(_)));
+            if optional && fact.ty.is_none() {
+                fact.ty = results
+                    .get(i)
+                    .and_then(|f| f.ty.as_ref().map(without_shape));
+            }
             cx.set(i, fact);
         }
         let stays = |fact: Option<&Fact>| fact.and_then(known_truth) == Some(true);

@@ -1,5 +1,4 @@
-//! MaxRoiPool and RoiAlign: pooling of regions given as data. Types and shapes, and the evaluation
-//! of RoiAlign.
+//! MaxRoiPool and RoiAlign: pooling of regions given as data.
 
 use onnxq_tensor::{Dim, Shape};
 
@@ -26,6 +25,53 @@ impl Operator for MaxRoiPool {
     fn infer(&self, cx: &mut InferContext<'_>) -> Result<(), Unknown> {
         let size = cx.op().ints("pooled_shape").unwrap_or_default().to_vec();
         infer_regions(cx, &size)
+    }
+
+    fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
+        let (x, rois) = (cx.tensor(0)?, cx.tensor(1)?);
+        let (&[batch, channels, height, width], &[count, 5]) = (x.dims(), rois.dims()) else {
+            let message = format!("regions of {:?} in {:?}", rois.dims(), x.dims());
+            return Err(cx.invalid(message));
+        };
+        let &[rows, columns] = cx.op().ints("pooled_shape").unwrap_or_default() else {
+            return Err(cx.invalid("attribute 'pooled_shape' is not two sizes"));
+        };
+        let size = |n: i64| {
+            usize::try_from(n)
+                .ok()
+                .filter(|n| (1..=1 << 16).contains(n))
+        };
+        let sizes = size(rows).zip(size(columns));
+        let (rows, columns) = sizes.ok_or_else(|| cx.invalid("a pooled shape out of range"))?;
+        let scale = f64::from(cx.op().float("spatial_scale", 1.0));
+        let dims = [count, channels, rows, columns];
+        let mut y = Vec::with_capacity(rules::limited(&dims)?);
+        let (data, rois) = (f64::read(x)?, f64::read(rois)?);
+        for roi in rois.chunks_exact(5) {
+            let image = (0..batch).find(|&b| b as f64 == roi[0]);
+            let image = image.ok_or_else(|| cx.invalid(format!("image {}", roi[0])))?;
+            let [left, top, right, bottom] = [1, 2, 3, 4].map(|i| (roi[i] * scale).round());
+            // Regions are at least one pixel.
+            let part_h = (bottom - top + 1.0).max(1.0) / rows as f64;
+            let part_w = (right - left + 1.0).max(1.0) / columns as f64;
+            let range = |start: f64, part: f64, i: usize, size: usize| {
+                let at = |v: f64| (v + start).clamp(0.0, size as f64) as usize;
+                at((i as f64 * part).floor())..at(((i + 1) as f64 * part).ceil())
+            };
+            for plane in data[image * channels * height * width..]
+                .chunks_exact((height * width).max(1))
+                .take(channels)
+            {
+                for cell in 0..rows * columns {
+                    let of_row = range(top, part_h, cell / columns, height);
+                    let of_column = range(left, part_w, cell % columns, width);
+                    let row = |r: usize| plane[r * width..][..width][of_column.clone()].iter();
+                    let largest = of_row.flat_map(row).copied().reduce(f64::max);
+                    y.push(largest.unwrap_or(0.0));
+                }
+            }
+        }
+        Ok(vec![real_tensor(x.dtype(), &dims, y)?])
     }
 }
 

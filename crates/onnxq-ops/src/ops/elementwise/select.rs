@@ -8,7 +8,7 @@ use crate::{
     UpgradeError, Value,
     ops::{
         data::{self, Positions, Run, broadcast_strides},
-        rules, values,
+        random, rules, values,
     },
 };
 
@@ -122,7 +122,7 @@ impl Operator for Dropout {
         };
         let ratio = ratio.and_then(|r| r.first().copied()).unwrap_or(0.5);
         if training && ratio != 0.0 {
-            return Err(cx.unsupported("training mode"));
+            return drop_out(cx, x, f64::from(ratio));
         }
         let mask = if cx.opset() >= 10 {
             Tensor::from_bools(x.dims(), vec![true; x.len()])?
@@ -156,4 +156,17 @@ impl Operator for Dropout {
     fn quant(&self, _op: &ir::Op) -> QuantRole {
         QuantRole::SameScale
     }
+}
+
+/// `x` with a part of about `ratio` of its elements zero, the others enlarged by as much; and which
+/// those are.
+fn drop_out(cx: &EvalContext<'_>, x: &Tensor, ratio: f64) -> Result<Vec<Value>, EvalError> {
+    let mut source = random::source(cx, cx.op().int("seed", 0) as f32)?;
+    let kept: Vec<bool> = (0..x.len()).map(|_| source.uniform() >= ratio).collect();
+    let keep = |(&x, &kept): (&f64, &bool)| if kept { x / (1.0 - ratio) } else { 0.0 };
+    let y = x.to_f64s()?.iter().zip(&kept).map(keep).collect();
+    let y = Tensor::from_vec(x.dims(), y)?.cast(x.dtype(), true)?;
+    let mut results = vec![y.into(), Tensor::from_bools(x.dims(), kept)?.into()];
+    results.truncate(cx.results().max(1));
+    Ok(results)
 }

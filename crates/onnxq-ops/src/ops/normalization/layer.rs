@@ -11,7 +11,13 @@ use crate::{
 };
 
 pub(super) struct LayerNormalization;
-pub(super) struct RmsNormalization;
+
+/// RMSNormalization, and ONNX Runtime's operator before there was that, whose second result is the
+/// inverse of what is divided by.
+pub(super) struct RmsNormalization {
+    pub(super) name: &'static str,
+    pub(super) since: &'static [i64],
+}
 
 impl Operator for LayerNormalization {
     fn name(&self) -> &'static str {
@@ -24,17 +30,11 @@ impl Operator for LayerNormalization {
 
     fn infer(&self, cx: &mut InferContext<'_>) -> Result<(), Unknown> {
         same_type(cx)?;
-        let stash = stash_type(cx.op());
-        let mut shape = cx.shape(0)?.clone();
-        let axis = axis_attr(cx.op(), "axis", -1, shape.len()).map_err(Unknown)?;
-        shape.iter_mut().skip(axis).for_each(|d| *d = Dim::known(1));
-        cx.set_tensor(1, stash, shape.clone());
-        cx.set_tensor(2, stash, shape);
-        Ok(())
+        infer_statistics(cx, 2)
     }
 
     fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
-        normalize(cx, |row| moments(row.iter().copied()))
+        normalize(cx, true, |row| moments(row.iter().copied()))
     }
 
     fn quant(&self, op: &Op) -> QuantRole {
@@ -44,23 +44,36 @@ impl Operator for LayerNormalization {
 
 impl Operator for RmsNormalization {
     fn name(&self) -> &'static str {
-        "RMSNormalization"
+        self.name
     }
 
     fn since(&self) -> &'static [i64] {
-        &[23]
+        self.since
     }
 
     fn infer(&self, cx: &mut InferContext<'_>) -> Result<(), Unknown> {
-        same_type(cx)
+        same_type(cx)?;
+        infer_statistics(cx, 1)
     }
 
     fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
-        normalize(cx, |row| {
+        normalize(cx, false, |row| {
             let squares: f64 = row.iter().map(|x| x * x).sum();
             (0.0, squares / row.len() as f64)
         })
     }
+}
+
+/// The types of the results after the first: `count` statistics of each slice.
+fn infer_statistics(cx: &mut InferContext<'_>, count: usize) -> Result<(), Unknown> {
+    let stash = stash_type(cx.op());
+    let mut shape = cx.shape(0)?.clone();
+    let axis = axis_attr(cx.op(), "axis", -1, shape.len()).map_err(Unknown)?;
+    shape.iter_mut().skip(axis).for_each(|d| *d = Dim::known(1));
+    for i in 1..=count {
+        cx.set_tensor(i, stash, shape.clone());
+    }
+    Ok(())
 }
 
 fn stash_type(op: &Op) -> DType {
@@ -68,9 +81,11 @@ fn stash_type(op: &Op) -> DType {
     code.and_then(DType::from_onnx).unwrap_or(DType::F32)
 }
 
-/// `(X - mean) / sqrt(var + epsilon) * operand 1 + operand 2`, with the statistics of each slice.
+/// `(X - mean) / sqrt(var + epsilon) * operand 1 + operand 2`, with the statistics of each slice. The
+/// results after the first are the means, if there are any, and what is multiplied with.
 fn normalize(
     cx: &EvalContext<'_>,
+    with_mean: bool,
     statistics: impl Fn(&[f64]) -> (f64, f64),
 ) -> Result<Vec<Value>, EvalError> {
     let x = cx.tensor(0)?;
@@ -115,7 +130,8 @@ fn normalize(
             inverses.push(inverse as f32);
         }
         let mut results = vec![real_tensor(x.dtype(), x.dims(), y)?];
-        for statistic in [means, inverses].into_iter().take(cx.results().saturating_sub(1)) {
+        let statistics = [means, inverses].into_iter().skip(usize::from(!with_mean));
+        for statistic in statistics.take(cx.results().saturating_sub(1)) {
             results.push(real_tensor(stash_type(cx.op()), &reduced, statistic)?);
         }
         Ok(results)

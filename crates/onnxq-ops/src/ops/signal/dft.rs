@@ -38,9 +38,11 @@ impl Operator for Dft {
             _ => Some(-2),
         };
         let Some(axis) = axis else {
-            // Any but the last may change.
-            for (i, dim) in shape.iter_mut().enumerate() {
-                *dim = cx.fresh(0, i);
+            // Any but the last may change, unless all frequencies of all samples are there.
+            if cx.has(1) || onesided {
+                for (i, dim) in shape.iter_mut().enumerate() {
+                    *dim = cx.fresh(0, i);
+                }
             }
             if let Some(last) = shape.last_mut() {
                 *last = parts;
@@ -60,7 +62,7 @@ impl Operator for Dft {
             (true, false) => length.floor_div(&Dim::known(2)) + Dim::known(1),
             // Without a length, that of an even number of samples is meant.
             (true, true) if cx.has(1) => length,
-            (true, true) => Dim::UNKNOWN,
+            (true, true) => (length + -1) * Dim::known(2),
         };
         if shape[axis].is_unknown() {
             shape[axis] = cx.fresh(0, axis);

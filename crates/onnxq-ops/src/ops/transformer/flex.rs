@@ -10,6 +10,7 @@
 use onnxq_ir::{Attr, Op, Type};
 use onnxq_tensor::{DType, Shape};
 
+use super::heads::softmax;
 use crate::{
     EvalContext, EvalError, Fact, InferContext, Operator, Unknown, Value,
     ops::{
@@ -101,7 +102,7 @@ impl Operator for FlexAttention {
         let scores = changed(cx, "score_mod", real_tensor(precision, &dims, scores)?)?;
         let mut scores = read(cx, &scores, &dims)?;
         for row in scores.chunks_exact_mut(keys.max(1)) {
-            super::scaled::softmax(row);
+            softmax(row);
         }
         let probabilities = changed(cx, "prob_mod", real_tensor(precision, &dims, scores)?)?;
         let probabilities = read(cx, &probabilities, &dims)?;

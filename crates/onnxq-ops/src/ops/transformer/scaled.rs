@@ -7,6 +7,7 @@
 
 use onnxq_tensor::{DType, Dim, Shape, Tensor};
 
+use super::heads::{Heads, flatten, heads_attr, softmax};
 use crate::{
     EvalContext, EvalError, InferContext, Operator, Unknown, Value,
     ops::{
@@ -77,9 +78,9 @@ impl Operator for ScaledAttention {
     }
 
     fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
-        let q = Heads::of(cx, 0, "q_num_heads")?;
-        let k = Heads::of(cx, 1, "kv_num_heads")?.after(cx, 4)?;
-        let v = Heads::of(cx, 2, "kv_num_heads")?.after(cx, 5)?;
+        let q = Heads::of(cx, 0, || heads_attr(cx, "q_num_heads"))?;
+        let k = Heads::of(cx, 1, || heads_attr(cx, "kv_num_heads"))?.after(cx, cx.optional(4)?)?;
+        let v = Heads::of(cx, 2, || heads_attr(cx, "kv_num_heads"))?.after(cx, cx.optional(5)?)?;
         let fits = q.size == k.size
             && k.steps == v.steps
             && k.heads == v.heads
@@ -165,102 +166,6 @@ impl Operator for ScaledAttention {
         }
         results.truncate(cx.results().max(1));
         Ok(results)
-    }
-}
-
-pub(super) fn softmax(row: &mut [f64]) {
-    let max = row.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(x));
-    row.iter_mut().for_each(|x| *x = (*x - max).exp());
-    let sum: f64 = row.iter().sum();
-    row.iter_mut().for_each(|x| *x /= sum);
-}
-
-/// `[batch, heads, steps, size]` as `[batch, steps, heads * size]`.
-fn flatten(y: &[f64], [batch, heads, steps, size]: [usize; 4]) -> Vec<f64> {
-    let mut flat = Vec::with_capacity(y.len());
-    for b in 0..batch {
-        for s in 0..steps {
-            for h in 0..heads {
-                flat.extend_from_slice(&y[((b * heads + h) * steps + s) * size..][..size]);
-            }
-        }
-    }
-    flat
-}
-
-/// An operand by heads: `[batch, heads, steps, size]`.
-struct Heads {
-    batch: usize,
-    heads: usize,
-    steps: usize,
-    size: usize,
-    data: Vec<f64>,
-}
-
-impl Heads {
-    fn of(cx: &EvalContext<'_>, i: usize, key: &str) -> Result<Heads, EvalError> {
-        let t = cx.tensor(i)?;
-        let data = f64::read(t)?.into_owned();
-        match *t.dims() {
-            [batch, heads, steps, size] => Ok(Heads {
-                batch,
-                heads,
-                steps,
-                size,
-                data,
-            }),
-            [batch, steps, width] => {
-                let heads = usize::try_from(cx.op().int(key, 0)).unwrap_or(0);
-                if heads == 0 || !width.is_multiple_of(heads) {
-                    return Err(cx.invalid(format!("{heads} heads in {width} elements")));
-                }
-                let size = width / heads;
-                // Exchanging steps and heads is its own inverse.
-                let data = flatten(&data, [batch, steps, heads, size]);
-                Ok(Heads {
-                    batch,
-                    heads,
-                    steps,
-                    size,
-                    data,
-                })
-            }
-            _ => Err(cx.invalid(format!("operand {i} of {:?}", t.dims()))),
-        }
-    }
-
-    /// The same after the past that is operand `i`.
-    fn after(self, cx: &EvalContext<'_>, i: usize) -> Result<Heads, EvalError> {
-        let Some(past) = cx.optional(i)? else {
-            return Ok(self);
-        };
-        let before = match *past.dims() {
-            [b, h, before, d] if [b, h, d] == [self.batch, self.heads, self.size] => before,
-            _ => return Err(cx.invalid(format!("a past of {:?}", past.dims()))),
-        };
-        let steps = before + self.steps;
-        rules::limited(&[self.batch, self.heads, steps, self.size])?;
-        let past = f64::read(past)?;
-        let mut data = Vec::with_capacity(past.len() + self.data.len());
-        for row in 0..self.batch * self.heads {
-            data.extend_from_slice(&past[row * before * self.size..][..before * self.size]);
-            let new = self.steps * self.size;
-            data.extend_from_slice(&self.data[row * new..][..new]);
-        }
-        Ok(Heads {
-            steps,
-            data,
-            ..self
-        })
-    }
-
-    fn row(&self, b: usize, h: usize, s: usize) -> &[f64] {
-        &self.data[((b * self.heads + h) * self.steps + s) * self.size..][..self.size]
-    }
-
-    fn tensor(self, dtype: DType) -> Result<Value, EvalError> {
-        let dims = [self.batch, self.heads, self.steps, self.size];
-        real_tensor(dtype, &dims, self.data)
     }
 }
 
