@@ -1,7 +1,8 @@
 //! What the test suites share: the outside [`oracle`], the model [`zoo`], [cases](case) in text
-//! with [inputs] to execute them on, the [node tests](node_tests) of ONNX, what is done to a model
-//! under test ([subject]), real models by [stages], what they are [calibrated](calibration) on and
-//! how well they do their [tasks], the [program] as users run it, crates that it has [emitted],
+//! with [inputs] to execute them on, the [node tests](node_tests) of ONNX, what is [inferred] of
+//! values, what is done to a model under test ([subject]), real models by [stages], what they are
+//! [calibrated](calibration) on and how well they do their [tasks], the [program] as users run it,
+//! crates that it has [emitted],
 //! files that no [writer](wire) would write, and the distance between [outputs](metrics).
 
 pub mod bisect;
@@ -9,6 +10,7 @@ pub mod calibration;
 pub mod case;
 pub mod emitted;
 pub mod fuzz;
+pub mod inferred;
 pub mod inputs;
 pub mod metrics;
 pub mod node_tests;
