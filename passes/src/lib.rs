@@ -31,6 +31,7 @@ pub const PASSES: &[PassInfo] = &[
     preprocess::fuse_matmul_add::INFO,
     preprocess::fuse_conv_mul_add::INFO,
     preprocess::fuse_bn_conv::INFO,
+    preprocess::merge_constant_operands::INFO,
     preprocess::recognize_gelu::INFO,
     preprocess::recognize_normalization::INFO,
     // quantize
@@ -85,13 +86,16 @@ pub const PIPELINES: &[PipelineInfo] = &[
 /// - Decomposed operators are recognized before arithmetic is fused into what is around them.
 /// - Arithmetic is fused where operands and types are final. Of what could go into the operator
 ///   before or behind it, the one before comes first: it has no conditions on padding.
+/// - What is left of arithmetic with constants is merged when nothing could take it up.
+/// - Of models that are quantized already, weights become codes, and what says nothing new is dropped.
 /// - Types at the end are those of what is left.
 const PREPROCESS: &str = "inline-functions,constants-to-initializers,\
     infer-shapes,upgrade-opset,infer-shapes,\
     eliminate-identities,fold-constants,infer-shapes,eliminate-identities,\
     share-equal-initializers,eliminate-common-subexpressions,\
     recognize-gelu,recognize-normalization,\
-    fuse-pad,fuse-conv-bn,fuse-matmul-add,fuse-conv-mul-add,fuse-bn-conv,\
+    fuse-pad,fuse-conv-bn,fuse-matmul-add,fuse-conv-mul-add,fuse-bn-conv,merge-constant-operands,\
+    fold-quantized-constants,eliminate-redundant-qdq,\
     infer-shapes";
 
 /// Static quantization does it all in one pass, and then the passes of dynamic quantization nothing;

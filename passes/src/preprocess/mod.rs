@@ -15,6 +15,7 @@ mod graft;
 pub(crate) mod infer_shapes;
 pub(crate) mod inline_functions;
 mod linear;
+pub(crate) mod merge_constant_operands;
 pub(crate) mod recognize_gelu;
 pub(crate) mod recognize_normalization;
 pub(crate) mod share_equal_initializers;

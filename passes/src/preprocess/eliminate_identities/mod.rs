@@ -7,7 +7,8 @@
 //! y = Transpose(Transpose(x))        =>   Transpose(x), or x
 //! ```
 //!
-//! `no_ops` has the operations that do nothing, `chains` those that are two of a kind. Each
+//! `no_ops` has the operations that do nothing, `chains` those that are two of a kind, `states` operands
+//! that are what they would be if left out. Each
 //! rule says in its documentation when it does not fire. In general none fires
 //! - where the result is a result of the graph and the operand an input, a constant, or another
 //!   result of the graph: the file would need an `Identity` in the place of the operation;
@@ -15,6 +16,7 @@
 
 mod chains;
 mod no_ops;
+mod states;
 
 use onnxq_ir::ValueId;
 use onnxq_pass::{PassInfo, Rewrite, Rewriter, rewrites};
@@ -38,6 +40,7 @@ const REWRITES: &[Rewrite] = &[
     rewrite("drop-pad", no_ops::pad),
     rewrite("drop-neutral", no_ops::neutral),
     rewrite("drop-single", no_ops::single),
+    rewrite("drop-zero-states", states::zero_states),
     rewrite("merge-transposes", chains::transposes),
     rewrite("merge-squeezes", chains::squeezes),
     rewrite("merge-views", chains::views),

@@ -41,7 +41,7 @@ impl Folder<'_> {
         };
         if let Some(tensors) = inferred(graph, n, known) {
             let size = tensors.iter().flatten().map(Tensor::byte_len).sum();
-            return match self.fits(graph, n, size) {
+            return match self.fits(graph, n, size, known) {
                 true => Verdict::Known(tensors),
                 false => Verdict::Stays,
             };
@@ -56,7 +56,7 @@ impl Folder<'_> {
             return Verdict::Stays;
         };
         match size_of_results(graph, n, known) {
-            Some(size) if !self.fits(graph, n, size) => return Verdict::Stays,
+            Some(size) if !self.fits(graph, n, size, known) => return Verdict::Stays,
             None if bytes(&operands) > UNSIZED_LIMIT || may_expand(op) => return Verdict::Unsized,
             _ => {}
         }
@@ -77,7 +77,7 @@ impl Folder<'_> {
                 }
                 let tensors: Vec<_> = tensors.into_iter().enumerate().map(used).collect();
                 let size = tensors.iter().flatten().map(Tensor::byte_len).sum();
-                match self.fits(graph, n, size) {
+                match self.fits(graph, n, size, known) {
                     true => Verdict::Known(tensors),
                     false => Verdict::Stays,
                 }
@@ -98,7 +98,7 @@ impl Folder<'_> {
     }
 
     /// Whether constants of `size` bytes may take the place of `n`.
-    fn fits(&mut self, graph: &Graph, n: NodeId, size: usize) -> bool {
+    fn fits(&mut self, graph: &Graph, n: NodeId, size: usize, known: &Known<'_>) -> bool {
         if size <= self.max_bytes {
             return true;
         }
@@ -106,6 +106,9 @@ impl Folder<'_> {
             return true;
         }
         let freed = bytes_freed(graph, n);
+        if size > freed && is_part(graph, n, known) {
+            return true;
+        }
         if size > freed && self.cx.is_verbose() {
             let at = describe(graph, n);
             self.cx.verbose(format_args!(
@@ -194,6 +197,29 @@ fn bytes_freed(graph: &Graph, n: NodeId) -> usize {
         alone.then(|| tensor.byte_len())
     });
     freed.sum()
+}
+
+/// Whether `n` takes a part of a constant that nothing else is done with, and all parts together are no more
+/// than it: the gates of a cell, which exporters put in another order.
+fn is_part(graph: &Graph, n: NodeId, known: &Known<'_>) -> bool {
+    let part = |n: NodeId| graph.is(n, "Slice") || graph.is(n, "Split");
+    let Some((v, whole)) = graph
+        .operand(n, 0)
+        .and_then(|v| Some((v, graph.tensor(v)?.byte_len())))
+    else {
+        return false;
+    };
+    let mut parts = Vec::new();
+    for u in graph.uses(v) {
+        if u.operand != 0 || !part(u.node) {
+            return false;
+        }
+        parts.push(size_of_results(graph, u.node, known));
+    }
+    let together = parts
+        .into_iter()
+        .try_fold(0usize, |sum, size| sum.checked_add(size?));
+    together.is_some_and(|size| size <= whole)
 }
 
 fn compute(

@@ -13,7 +13,7 @@
 //!
 //! Does not fire
 //! - where the result takes more than `max-bytes` and more than the constants that only this node
-//!   used: folding must not make the file grow. `ConstantOfShape`, `Expand`, `Tile` and `Range` of
+//!   used, or than a constant of which it and others take parts: folding must not make the file grow. `ConstantOfShape`, `Expand`, `Tile` and `Range` of
 //!   more than a handful of elements stay;
 //! - on random operators;
 //! - on `QuantizeLinear` and `DequantizeLinear`: between them a model says what is quantized;
