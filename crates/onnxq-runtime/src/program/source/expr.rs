@@ -46,7 +46,6 @@ impl Expr {
                         format!("{name}: {}", value.layout(indent + 4, at, 1))
                     }
                 });
-                let fields = fields.map(|field| (field, true));
                 format!("{name} {}", vertical('{', '}', fields, indent))
             }
             Expr::Call(name, arguments) => {
@@ -57,13 +56,11 @@ impl Expr {
                 }
                 let arguments = arguments
                     .iter()
-                    .map(|a| (a.layout(indent + 4, indent + 4, 1), true));
+                    .map(|a| a.layout(indent + 4, indent + 4, 1));
                 format!("{name}{}", vertical('(', ')', arguments, indent))
             }
             Expr::Array(elements) => {
-                let elements = elements
-                    .iter()
-                    .map(|e| (e.layout(indent + 4, indent + 4, 1), true));
+                let elements = elements.iter().map(|e| e.layout(indent + 4, indent + 4, 1));
                 vertical('[', ']', elements, indent)
             }
         }
@@ -92,26 +89,11 @@ impl Expr {
     }
 }
 
-/// Items one below the other; those with `true` have a comma behind them.
-fn vertical(
-    open: char,
-    close: char,
-    items: impl Iterator<Item = (String, bool)>,
-    indent: usize,
-) -> String {
-    let mut text = String::from(open);
-    text.push('\n');
-    for (item, comma) in items {
-        text.push_str(&" ".repeat(indent + 4));
-        text.push_str(&item);
-        if comma {
-            text.push(',');
-        }
-        text.push('\n');
-    }
-    text.push_str(&" ".repeat(indent));
-    text.push(close);
-    text
+/// Items one below the other, each with a comma.
+fn vertical(open: char, close: char, items: impl Iterator<Item = String>, indent: usize) -> String {
+    let (margin, end) = (" ".repeat(indent + 4), " ".repeat(indent));
+    let items: String = items.map(|item| format!("{margin}{item},\n")).collect();
+    format!("{open}\n{items}{end}{close}")
 }
 
 impl From<String> for Expr {
