@@ -135,10 +135,8 @@ pub fn emit(program: &Program, options: &EmitOptions) -> Result<Crate, EmitError
     for (path, text) in kernels.files {
         made.add(&format!("src/kernels/{path}"), text);
     }
-    if !source.constants.is_empty() {
-        made.files
-            .insert("src/weights.bin".to_owned(), printed.constants());
-    }
+    made.files
+        .insert("src/weights.bin".to_owned(), printed.constants());
     made.add("tests/golden.rs", package::golden(&printed, options));
     let recorded = sample.iter().chain(&outputs);
     let recorded = recorded.flat_map(|tensor| tensor.bytes().iter().copied());
