@@ -31,8 +31,8 @@ def run(argv, **options):
     return done.stdout
 
 
-def cargo(folder, *args):
-    environment = {**os.environ, "CARGO_TARGET_DIR": os.path.join(folder, "target")}
+def cargo(folder, *args, target=None):
+    environment = {**os.environ, "CARGO_TARGET_DIR": os.path.join(target or folder, "target")}
     start = time.perf_counter()
     run(["cargo", *args], cwd=folder, env=environment)
     return time.perf_counter() - start
@@ -53,7 +53,7 @@ class Model:
              *self.shapes])
         self.emit_s = time.perf_counter() - start
         self.build_s = cargo(self.folder, "build", "--release")
-        cargo(self.folder, "test", "--release")
+        cargo(self.folder, "test", "--release", "--test", "golden")
         cargo(self.folder, "build", "--release", "--example", "bench")
         self.size = self.grown()
 
@@ -71,10 +71,10 @@ class Model:
             with open(os.path.join(user, "src", "main.rs"), "w") as f:
                 f.write(text)
             with open(os.path.join(user, "Cargo.toml"), "w") as f:
-                f.write("[package]\nname = \"%s\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[profile.release]\n"
-                        "strip = true\n[dependencies]\n%s = { path = \"%s\" }\n" % (name, self.name, self.folder))
-            cargo(user, "build", "--release")
-            sizes.append(os.path.getsize(os.path.join(user, "target", "release", name)))
+                f.write("[package]\nname = \"%s\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"
+                        "[dependencies]\n%s = { path = \"%s\" }\n" % (name, self.name, self.folder))
+            cargo(user, "rustc", "--release", "--", "-C", "strip=symbols", target=self.folder)
+            sizes.append(os.path.getsize(os.path.join(self.folder, "target", "release", name)))
         recorded = os.path.getsize(os.path.join(self.folder, "tests", "golden.bin"))
         self.weights = os.path.getsize(weights) if os.path.exists(weights) else 0
         return sizes[0] - sizes[1] - recorded

@@ -189,8 +189,7 @@ pub(crate) fn readme(printed: &Printed<'_>, options: &EmitOptions) -> String {
     }
     let codes = match printed.takes_codes() {
         true => {
-            "`run_quantized` takes and gives the codes of a quantized tensor instead of floats, as `*_SCALE` and \
-                 `*_ZERO_POINT` say.\n"
+            "`run_quantized` takes and gives codes\ninstead of floats, which stand for numbers as `*_SCALE` and `*_ZERO_POINT` say.\n"
         }
         false => "",
     };
@@ -198,7 +197,7 @@ pub(crate) fn readme(printed: &Printed<'_>, options: &EmitOptions) -> String {
         "# {}\n\n`{}` as a Rust crate without dependencies, for {}.\n\n```rust\nlet mut model = {name}::Model::new();\n{inputs}\
          let outputs = model.run(&{name}::Inputs {{ {} }}){mark};\n{gives}```\n\n`Model::new` takes all memory there is to take; \
          `run` takes none. Without the feature `alloc`, `{name}::run` works in a\n`Workspace` of yours. {codes}\n\
-         `cargo test` holds the outputs for a recorded input against the recorded ones, bit for bit;\n\
+         `cargo test --release` holds the outputs for a recorded input against the recorded ones, bit for bit;\n\
          `cargo run --release --example bench` measures. `cargo doc --open` shows the steps, their memory and their\nsizes; \
          `src/model.rs` has a function for each.\n",
         options.name,
