@@ -6,6 +6,8 @@
 //!   and gives the outputs of the program bit for bit on each of them.
 //! - `<model>/portable`: the same for a crate without tiers.
 //! - `digits/bare`: without the allocator, from a library without the standard one.
+//! - `digits/codes`: the entry for codes gives what the one for floats gives; so does either in a
+//!   caller's memory.
 //! - `digits/benchmark`: what the benchmark of the crate prints.
 //! - `example/build_script`: the package of `docs/examples/emit` emits, builds and reads its digit.
 //! - `<model of the zoo>/<target>`: large models, optimized, on their stored inputs.
@@ -91,6 +93,11 @@ fn main() -> ExitCode {
         "digits/bare".into(),
         false,
         Box::new(move || bare(&digits()?)),
+    );
+    add(
+        "digits/codes".into(),
+        false,
+        Box::new(move || codes(&digits()?)),
     );
     add(
         "digits/benchmark".into(),
@@ -384,6 +391,47 @@ fn bare(subject: &Subject) -> Outcome {
         );
     }
     Ok(())
+}
+
+const CODES_TEST: &str = r#"use digits_codes::*;
+
+type Code = @CODE@;
+
+fn quantize(x: f32) -> Code {
+    let code = (x / INPUT_SCALE).round_ties_even() as i32 + i32::from(INPUT_ZERO_POINT);
+    code.clamp(i32::from(Code::MIN), i32::from(Code::MAX)) as Code
+}
+
+#[test]
+fn codes_are_what_floats_become() {
+    let input: [f32; 64] = std::array::from_fn(|i| (i * 37 % 64) as f32 / 60.0);
+    let codes = input.map(quantize);
+    let mut model = Model::new();
+    let logits = *model.run(&Inputs { input: &input }).logits;
+    let found = *model.run_quantized(&QuantizedInputs { input: &codes }).logits;
+    let zero = i32::from(LOGITS_ZERO_POINT);
+    assert_eq!(found.map(|code| (i32::from(code) - zero) as f32 * LOGITS_SCALE), logits);
+
+    let mut memory = Box::new(Workspace::new());
+    assert_eq!(*run(&mut memory, &Inputs { input: &input }).logits, logits);
+    let again = run_quantized(&mut memory, &QuantizedInputs { input: &codes });
+    assert_eq!(*again.logits, found);
+}
+"#;
+
+fn codes(subject: &Subject) -> Outcome {
+    let mut made = subject.emit("digits_codes", tiers(), &subject.sample)?;
+    let library = made.text("src/lib.rs").unwrap_or_default();
+    let code = ["u8", "i8"]
+        .into_iter()
+        .find(|code| library.contains(&format!("pub const INPUT_ZERO_POINT: {code}")));
+    let test = CODES_TEST.replace("@CODE@", code.ok_or("the model takes no codes")?);
+    made.files.insert("tests/codes.rs".to_owned(), test.into());
+    let said = Emitted::new("digits_codes", &made)?.cargo(&["test", "--test", "codes"])?;
+    match said.contains("test codes_are_what_floats_become ... ok") {
+        true => Ok(()),
+        false => Err(said),
+    }
 }
 
 fn benchmark(subject: &Subject) -> Outcome {
