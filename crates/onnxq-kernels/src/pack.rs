@@ -14,6 +14,8 @@
 //! Unsigned weights are stored minus 128: their zero point moves along, and one signedness of
 //! weights is left. What lies beyond the columns or the depth is zero.
 
+use core::ops::Range;
+
 /// Columns of a block.
 pub(crate) const COLUMNS: usize = 16;
 
@@ -89,7 +91,21 @@ pub struct Packed<'a> {
     pub depth: usize,
 }
 
-impl Packed<'_> {
+impl<'a> Packed<'a> {
+    /// Some of the columns, whole blocks of 16 but for the last.
+    ///
+    /// # Panics
+    /// The range begins within a block, or there are not as many columns.
+    pub fn columns(&self, range: Range<usize>) -> Packed<'a> {
+        let fits = range.start <= range.end && range.end <= self.columns;
+        assert!(fits && range.start.is_multiple_of(COLUMNS), "columns");
+        Packed {
+            data: &self.data[range.start / COLUMNS * self.block_bytes()..],
+            columns: range.len(),
+            ..*self
+        }
+    }
+
     /// Steps of one segment.
     pub(crate) fn steps(&self) -> usize {
         self.depth.div_ceil(STEP)

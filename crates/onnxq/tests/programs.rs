@@ -263,6 +263,30 @@ proptest! {
     }
 }
 
+/// Few rows of many columns, which threads share.
+#[test]
+fn convolutions_of_few_rows() {
+    for (adds, groups, strides) in [(false, 1, 1), (true, 1, 1), (true, 2, 2)] {
+        let conv = Conv {
+            images: 2,
+            groups,
+            channels: [128, 300],
+            size: vec![7, 6],
+            kernel: vec![3, 3],
+            strides: vec![strides; 2],
+            dilations: vec![1; 2],
+            pads: vec![1; 4],
+            signed: [false, true, groups == 2],
+            per_channel: true,
+            bias: true,
+            adds,
+            seed: 5,
+        };
+        let (text, given) = conv.make().expect("a convolution with an output");
+        check(&text, &given);
+    }
+}
+
 /// What the dynamic quantization of other tools looks like: the sums are cast and multiplied.
 #[test]
 fn products_that_are_cast_and_multiplied() {

@@ -4,6 +4,7 @@ mod attention;
 mod batched;
 mod broadcast;
 mod byte_softmax;
+mod columns;
 mod combine;
 mod conv;
 mod elementwise;

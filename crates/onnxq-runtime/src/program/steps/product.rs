@@ -6,6 +6,7 @@ use onnxq_kernels::{
 };
 use onnxq_tensor::Tensor;
 
+use super::columns::column_parts_lines;
 use crate::program::{
     call::Call,
     source::{Code, Expr, record},
@@ -192,7 +193,7 @@ impl<'a> Rows<'a> {
 
 /// Lines of scratch memory for a task on as many threads.
 pub(super) fn task_scratch(weights: &PackedWeights, threads: usize) -> usize {
-    weights.scratch_lines() * threads
+    weights.scratch_lines() * threads + column_parts_lines(weights, threads)
 }
 
 impl Task<'_> {
@@ -200,6 +201,13 @@ impl Task<'_> {
     /// [`Added`] names, from the same place on as `y`.
     pub(super) fn run(&self, call: &Call<'_>, scratch: &mut [Line], y: Rows<'_>, other: &[u8]) {
         let g = &self.geometry;
+        let parts = call.threads.parts(self.nanoseconds());
+        let y = match y {
+            Rows::Bytes(y) if self.is_cut_by_columns(parts) => {
+                return self.run_columns(call, parts, scratch, y, other);
+            }
+            y => y,
+        };
         // What is cut: the rows of the only run, or runs.
         let (units, unit) = match g.runs {
             1 => (g.run_len, 16),
@@ -208,8 +216,8 @@ impl Task<'_> {
         let each = self.weights.scratch_lines();
         let mut scratch = scratch.chunks_mut(each.max(1));
         let (mut rest, mut at) = (y, 0);
-        let mut parts = Vec::new();
-        for range in cut(units, call.threads.parts(self.nanoseconds()), unit) {
+        let mut ranges = Vec::new();
+        for range in cut(units, parts, unit) {
             let stride = match g.runs {
                 1 => self.strides[1],
                 _ => self.strides[0],
@@ -220,11 +228,11 @@ impl Task<'_> {
             };
             let (part, tail) = rest.split(len);
             rest = tail;
-            parts.push((range, at, part, scratch.next().unwrap_or_default()));
+            ranges.push((range, at, part, scratch.next().unwrap_or_default()));
             at += len;
         }
         let cpu = call.cpu;
-        call.threads.run(parts, |(range, at, part, scratch)| {
+        call.threads.run(ranges, |(range, at, part, scratch)| {
             let mut geometry = *g;
             let skip = match g.runs {
                 1 => {
