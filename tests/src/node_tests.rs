@@ -5,6 +5,7 @@
 //! folders, writes them under the target directory the first time.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -82,6 +83,32 @@ pub(crate) fn made_once(name: &str, script: &str, arguments: &[&Path]) -> Result
         fs::write(&stamp, &wanted).map_err(failed)?;
         Ok(root.clone())
     })
+}
+
+/// The opsets at which the schema of each operator changed, by domain and name, as the ONNX package
+/// has them.
+///
+/// # Errors
+/// They cannot be written or read.
+pub fn schemas() -> Result<BTreeMap<String, BTreeMap<String, Vec<i64>>>, String> {
+    let path = made_once("schemas", "schemas.py", &[])?.join("schemas.json");
+    let failed = |e: &dyn std::fmt::Display| format!("cannot read {}: {e}", path.display());
+    let text = fs::read_to_string(&path).map_err(|e| failed(&e))?;
+    let table: serde_json::Value = serde_json::from_str(&text).map_err(|e| failed(&e))?;
+    let opsets = |v: &serde_json::Value| {
+        let opsets = v.as_array().into_iter().flatten();
+        opsets.filter_map(serde_json::Value::as_i64).collect()
+    };
+    let operators = |v: &serde_json::Value| {
+        let operators = v.as_object().into_iter().flatten();
+        operators
+            .map(|(name, v)| (name.clone(), opsets(v)))
+            .collect()
+    };
+    let domains = table.as_object().into_iter().flatten();
+    Ok(domains
+        .map(|(name, v)| (name.clone(), operators(v)))
+        .collect())
 }
 
 impl NodeTest {

@@ -8,11 +8,11 @@ use std::{
 };
 
 use onnxq_ir::Model;
-use onnxq_ops::{Value, infer, interpret::Interpreter};
+use onnxq_ops::{Value, infer, interpret::Interpreter, lookup};
 use onnxq_tests::{
     inferred::{Tool, at_least, contradiction, inferred_by, input_symbols, strip},
     metrics::check_values,
-    node_tests::{NodeTest, node_tests},
+    node_tests::{NodeTest, node_tests, schemas},
     subject::load,
     workspace_dir,
 };
@@ -227,4 +227,33 @@ fn as_much_is_inferred_as_by_onnx() {
         }
     }
     assert!(less.is_empty(), "{less}");
+}
+
+/// Operators of maps, support vectors and training.
+const ABSENT: &[&str] = &["CastMap", "DictVectorizer", "SVMRegressor", "ZipMap"];
+
+#[test]
+fn every_operator_is_known_at_every_version() {
+    let mut missing = String::new();
+    for (domain, operators) in schemas().unwrap_or_else(|e| panic!("{e}")) {
+        for (name, versions) in operators {
+            if domain == TRAINING || ABSENT.contains(&name.as_str()) {
+                continue;
+            }
+            let Some(operator) = lookup(&domain, &name) else {
+                let _ = writeln!(missing, "{domain} {name}");
+                continue;
+            };
+            // Older models than of opset 7 are read as far as they are common.
+            let since = operator.since();
+            let unknown = |v: &&i64| **v >= 7 && !since.contains(v);
+            if versions.iter().any(|v| unknown(&v)) {
+                let _ = writeln!(
+                    missing,
+                    "{domain} {name}: {since:?} instead of {versions:?}"
+                );
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing}");
 }

@@ -3,6 +3,7 @@
 
 use crate::{EvalContext, EvalError, Operator};
 
+mod classify;
 mod encode;
 mod features;
 mod linear;
@@ -11,10 +12,30 @@ mod trees;
 const ML: &str = "ai.onnx.ml";
 
 pub(super) static OPERATORS: &[&dyn Operator] = &[
+    &classify::Classifier {
+        name: "LinearClassifier",
+        since: &[1],
+        ints: "classlabels_ints",
+        pairs: false,
+    },
+    &classify::Classifier {
+        name: "SVMClassifier",
+        since: &[1],
+        ints: "classlabels_ints",
+        pairs: true,
+    },
+    &classify::Classifier {
+        name: "TreeEnsembleClassifier",
+        since: &[1, 3, 5],
+        ints: "classlabels_int64s",
+        pairs: false,
+    },
+    &encode::CategoryMapper,
     &encode::LabelEncoder,
     &encode::OneHotEncoder,
     &features::ArrayFeatureExtractor,
     &features::Binarizer,
+    &features::FeatureVectorizer,
     &features::Imputer,
     &features::Normalizer,
     &features::Scaler,

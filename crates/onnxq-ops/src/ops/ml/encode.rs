@@ -1,4 +1,5 @@
-//! Categories: LabelEncoder maps each to a value, OneHotEncoder to a one among zeros.
+//! Categories: LabelEncoder maps each to a value, CategoryMapper text to integers or back,
+//! OneHotEncoder each to a one among zeros.
 
 use std::collections::HashMap;
 
@@ -14,6 +15,7 @@ use crate::{
     },
 };
 
+pub(super) struct CategoryMapper;
 pub(super) struct LabelEncoder;
 pub(super) struct OneHotEncoder;
 
@@ -117,15 +119,58 @@ impl Operator for LabelEncoder {
                 }
             }
         };
-        if keys.len() != values.len() {
-            return Err(cx.invalid(format!("{} keys, {} values", keys.len(), values.len())));
-        }
-        let map: HashMap<Key, usize> = Key::of(&keys)?.into_iter().zip(0..).collect();
-        let default = default(cx.op(), values.dtype())?;
-        let run = |key: &Key| map.get(key).map_or(Run::one(1, 0), |&i| Run::one(0, i));
-        let keys = Key::of(x)?;
-        let y = data::gather(&[&values, &default], x.dims(), keys.iter().map(run))?;
-        Ok(vec![y.into()])
+        Ok(vec![mapped(cx, &keys, &values)?])
+    }
+}
+
+/// The value of each element of operand 0.
+fn mapped(cx: &EvalContext<'_>, keys: &Tensor, values: &Tensor) -> Result<Value, EvalError> {
+    if keys.len() != values.len() {
+        return Err(cx.invalid(format!("{} keys, {} values", keys.len(), values.len())));
+    }
+    let x = cx.tensor(0)?;
+    let map: HashMap<Key, usize> = Key::of(keys)?.into_iter().zip(0..).collect();
+    let default = default(cx.op(), values.dtype())?;
+    let run = |key: &Key| map.get(key).map_or(Run::one(1, 0), |&i| Run::one(0, i));
+    let elements = Key::of(x)?;
+    let y = data::gather(&[values, &default], x.dims(), elements.iter().map(run))?;
+    Ok(y.into())
+}
+
+impl Operator for CategoryMapper {
+    fn domain(&self) -> &'static str {
+        ML
+    }
+
+    fn name(&self) -> &'static str {
+        "CategoryMapper"
+    }
+
+    fn since(&self) -> &'static [i64] {
+        &[1]
+    }
+
+    fn infer(&self, cx: &mut InferContext<'_>) -> Result<(), Unknown> {
+        let dtype = match cx.dtype(0)? {
+            DType::String => DType::I64,
+            _ => DType::String,
+        };
+        cx.set_dtype(0, dtype);
+        cx.set_tensor(0, dtype, cx.shape(0)?.clone());
+        Ok(())
+    }
+
+    fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
+        let ints = Tensor::vector(cx.op().ints("cats_int64s").unwrap_or_default().to_vec());
+        let strings = match cx.op().attr("cats_strings") {
+            Some(Attr::Strings(s)) => s.clone(),
+            _ => Vec::new(),
+        };
+        let strings = Tensor::from_strings(Dims::from_slice(&[strings.len()]), strings)?;
+        Ok(vec![match cx.tensor(0)?.dtype() {
+            DType::String => mapped(cx, &strings, &ints)?,
+            _ => mapped(cx, &ints, &strings)?,
+        }])
     }
 }
 

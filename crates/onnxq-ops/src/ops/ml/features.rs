@@ -98,6 +98,67 @@ impl Operator for Binarizer {
     }
 }
 
+/// The features of all operands side by side, as `float`.
+pub(super) struct FeatureVectorizer;
+
+impl Operator for FeatureVectorizer {
+    fn domain(&self) -> &'static str {
+        ML
+    }
+
+    fn name(&self) -> &'static str {
+        "FeatureVectorizer"
+    }
+
+    fn since(&self) -> &'static [i64] {
+        &[1]
+    }
+
+    fn infer(&self, cx: &mut InferContext<'_>) -> Result<(), Unknown> {
+        cx.set_dtype(0, DType::F32);
+        let (mut rows, mut width) = (Dim::known(1), Dim::known(0));
+        for i in 0..cx.len() {
+            match &cx.shape(i)?[..] {
+                [features] => width = width + features,
+                [n, features] => (rows, width) = (n.clone(), width + features),
+                other => return Err(Unknown(format!("features of rank {}", other.len()))),
+            }
+        }
+        cx.set_tensor(0, DType::F32, Shape::from_iter([rows, width]));
+        Ok(())
+    }
+
+    fn eval(&self, cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {
+        let mut parts = Vec::with_capacity(cx.len());
+        for i in 0..cx.len() {
+            let t = cx.tensor(i)?.cast(DType::F32, true)?;
+            parts.push(match *t.dims() {
+                [features] => t.reshape(&[1, features][..])?,
+                [_, _] => t,
+                _ => return Err(cx.invalid(format!("features of {:?}", t.dims()))),
+            });
+        }
+        let rows = parts.first().map_or(1, |t| t.dims()[0]);
+        if parts.iter().any(|t| t.dims()[0] != rows) {
+            return Err(cx.invalid("operands of different numbers of rows"));
+        }
+        let sources: Vec<&Tensor> = parts.iter().collect();
+        let width = |t: &Tensor| t.dims()[1];
+        let dims = [rows, parts.iter().map(width).sum()];
+        let parts = &parts;
+        let row = |row: usize| {
+            let run = move |(source, t): (usize, &Tensor)| Run {
+                source,
+                start: row * width(t),
+                len: width(t),
+            };
+            parts.iter().enumerate().map(run)
+        };
+        let y = data::gather(&sources, &dims[..], (0..rows).flat_map(row))?;
+        Ok(vec![y.into()])
+    }
+}
+
 /// The number for feature `i` in a list that has one for each, or one for all.
 fn of_feature<T: Copy>(list: &[T], i: usize) -> T {
     list[i % list.len()]
