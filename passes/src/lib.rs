@@ -22,6 +22,7 @@ pub const PASSES: &[PassInfo] = &[
     preprocess::constants_to_initializers::INFO,
     preprocess::infer_shapes::INFO,
     preprocess::upgrade_opset::INFO,
+    preprocess::downgrade_opset::INFO,
     preprocess::fold_constants::INFO,
     preprocess::eliminate_identities::INFO,
     preprocess::eliminate_common_subexpressions::INFO,

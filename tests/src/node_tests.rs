@@ -227,6 +227,16 @@ pub fn old_node_tests() -> &'static [OldNodeTest] {
     }
 }
 
+/// The schemas of the standard operators, as `tests/oracle/schema_table.py` prints them.
+///
+/// # Errors
+/// It cannot be run.
+pub fn schema_table() -> Result<String, String> {
+    let output = python().arg(scripts().join("schema_table.py")).output();
+    let output = output.map_err(|e| e.to_string())?;
+    String::from_utf8(output.stdout).map_err(|e| e.to_string())
+}
+
 impl OldNodeTest {
     /// The file of the model.
     pub fn model(&self) -> PathBuf {

@@ -5,7 +5,11 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use onnxq_ir::{Model, text};
+use onnxq_ir::{
+    Model,
+    def::{InitializerDef, Literal, Metadata},
+    text,
+};
 use onnxq_ops::{EvalError, Value, infer, interpret::Interpreter, upgrade};
 use onnxq_tensor::{DType, Tensor};
 use onnxq_tests::{
@@ -468,4 +472,97 @@ fn right_where_the_converter_is_silently_wrong() {
             theirs.is_ok_and(|got| check_outputs(&expected, &got, Allowed::relative(1e-6)).is_ok());
         assert!(!is_right, "{name}: the converter has it right");
     }
+}
+
+/// A node test, at an older opset than its own.
+fn downgraded(test: &OldNodeTest) -> Outcome {
+    let run_it = || -> Result<Outcome, String> {
+        let mut def = onnxq_onnx::load(&test.test.model()).map_err(|e| e.to_string())?;
+        // What is no longer an operand must be constant: all is, but the first input.
+        let mut inputs = Vec::new();
+        let listed = std::mem::take(&mut def.graph.inputs);
+        for (i, input) in listed.into_iter().enumerate() {
+            match test.test.input(i)? {
+                Some(Value::Tensor(t)) if i > 0 => def.graph.initializers.push(InitializerDef {
+                    name: input.name,
+                    value: Literal::Dense(t),
+                    doc: String::new(),
+                    metadata: Metadata::default(),
+                }),
+                value => {
+                    def.graph.inputs.push(input);
+                    inputs.push(value);
+                }
+            }
+        }
+        def.ir_version = def.ir_version.max(4);
+        let mut model = Model::from_def(def).map_err(|e| e.to_string())?;
+        let expected = run(&model, &inputs).map_err(|e| describe(&e));
+        infer::annotate(&mut model);
+        if let Err(obstacles) = upgrade::downgrade(&mut model, test.opset) {
+            let reasons: Vec<_> = obstacles.into_iter().map(|o| o.reason).collect();
+            return Ok(Refused(reasons.join("; ")));
+        }
+        let names = operators(&model);
+        let trial = Trial {
+            test,
+            inputs,
+            tolerance: test.test.tolerance()?,
+            is_random: names.iter().any(|op| RANDOM.contains(&op.as_str())),
+            old: model.clone(),
+            expected,
+        };
+        if let Err(e) = oracle().check(&to_bytes(&model)?) {
+            return Ok(Wrong(e.to_string()));
+        }
+        Ok(trial.evaluated(&model))
+    };
+    run_it().unwrap_or_else(|e| panic!("{}: {e}", test.test.name))
+}
+
+/// Where the test can be said at an older opset, we mostly find how; and what we say is right.
+#[test]
+fn downgrades_of_node_tests() {
+    let only = std::env::var("ONNXQ_ONLY").ok();
+    let picked = |t: &&OldNodeTest| {
+        t.opset >= 7 && only.as_ref().is_none_or(|only| t.test.name.contains(only))
+    };
+    let (mut all, mut right, mut wrong) = (0, 0, String::new());
+    let mut refused = BTreeMap::<String, usize>::new();
+    for test in old_node_tests().iter().filter(picked) {
+        all += 1;
+        match downgraded(test) {
+            Wrong(why) => {
+                let _ = writeln!(wrong, "{}@{}: {why}", test.test.name, test.opset);
+            }
+            Refused(why) => *refused.entry(why).or_default() += 1,
+            Right => right += 1,
+            Unknown(_) => {}
+        }
+    }
+    let mut text = format!("{all} tests, {right} right\n\nnot converted:\n");
+    for (why, count) in refused {
+        let _ = writeln!(text, "  {count} tests: {why}");
+    }
+    if only.is_none() {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(workspace_dir().join("snapshots/operators"));
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!("downgrade", text));
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The schemas that downgrades go by are those of the ONNX package.
+#[test]
+fn schemas_are_those_of_the_package() {
+    let listed = onnxq_tests::node_tests::schema_table().expect("the package is there");
+    let path = workspace_dir().join("crates/onnxq-ops/src/upgrade/schemas.txt");
+    let ours = std::fs::read_to_string(&path).expect("it is part of the repository");
+    assert!(
+        ours == listed,
+        "make {} anew: tests/oracle/schema_table.py",
+        path.display()
+    );
 }

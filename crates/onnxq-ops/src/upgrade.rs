@@ -1,9 +1,12 @@
-//! Bringing a model to a later opset.
+//! Bringing a model to a later opset, or to an earlier one.
 //!
 //! Each node whose schema changed between the two opsets is handed to its operator's
-//! [`upgrade`](crate::Operator::upgrade). Rules may use the types on values, so inference comes
-//! first. Either every node is converted, or the model is left as it was and all nodes that are
-//! in the way are named.
+//! [`upgrade`](crate::Operator::upgrade); on the way back, to `downgrade.rs`. Rules may use the
+//! types on values, so inference comes first. Either every node is converted, or the model is left
+//! as it was and all nodes that are in the way are named.
+
+mod downgrade;
+mod schema;
 
 use onnxq_ir::{Graph, Model, NodeId, Op, Value, ValueId};
 use onnxq_tensor::Tensor;
@@ -46,6 +49,11 @@ impl UpgradeContext<'_> {
     /// Whether the change made at `opset` lies between the two.
     pub fn crosses(&self, opset: i64) -> bool {
         self.from < opset && opset <= self.to
+    }
+
+    /// Whether the change made at `opset` is undone between the two.
+    pub fn uncrosses(&self, opset: i64) -> bool {
+        self.to < opset && opset <= self.from
     }
 
     /// The operation.
@@ -131,48 +139,56 @@ pub struct Obstacle {
 /// # Errors
 /// All nodes that cannot be converted; the model is unchanged then.
 pub fn upgrade(model: &mut Model, target: i64) -> Result<bool, Vec<Obstacle>> {
-    let mut upgraded = model.clone();
+    convert(model, target, |from| from < target)
+}
+
+/// Brings the standard domain of `model`, and of its functions, to the earlier opset `target`; a
+/// model or function that is there or earlier is left alone. Returns whether anything changed.
+///
+/// # Errors
+/// All nodes that cannot be converted; the model is unchanged then.
+pub fn downgrade(model: &mut Model, target: i64) -> Result<bool, Vec<Obstacle>> {
+    convert(model, target, |from| from > target)
+}
+
+fn convert(
+    model: &mut Model,
+    target: i64,
+    is_behind: impl Fn(i64) -> bool,
+) -> Result<bool, Vec<Obstacle>> {
+    let mut converted = model.clone();
     let mut obstacles = Vec::new();
     let mut changed = false;
-    if let Some(from) = model.opset("").filter(|&from| from < target) {
+    if let Some(from) = model.opset("").filter(|&from| is_behind(from)) {
         changed = true;
-        upgraded.graph.for_each_graph_mut(&mut |g: &mut Graph| {
-            upgrade_graph(g, from, target, &mut obstacles);
+        converted.graph.for_each_graph_mut(&mut |g: &mut Graph| {
+            convert_graph(g, from, target, &mut obstacles);
         });
-        upgraded.opsets.insert(String::new(), target);
-        upgraded.ir_version = upgraded.ir_version.max(ir_version_for(target));
+        converted.opsets.insert(String::new(), target);
+        // An earlier opset may be written in a later version of the format.
+        converted.ir_version = converted.ir_version.max(ir_version_for(target));
     }
-    for function in upgraded.functions.values_mut() {
-        if let Some(from) = function
-            .opsets
-            .get("")
-            .copied()
-            .filter(|&from| from < target)
-        {
+    for function in converted.functions.values_mut() {
+        let from = function.opsets.get("").copied();
+        if let Some(from) = from.filter(|&from| is_behind(from)) {
             changed = true;
             function.graph.for_each_graph_mut(&mut |g: &mut Graph| {
-                upgrade_graph(g, from, target, &mut obstacles);
+                convert_graph(g, from, target, &mut obstacles);
             });
             function.opsets.insert(String::new(), target);
         }
     }
     if obstacles.is_empty() {
-        *model = upgraded;
+        *model = converted;
         Ok(changed)
     } else {
         Err(obstacles)
     }
 }
 
-fn upgrade_graph(graph: &mut Graph, from: i64, to: i64, obstacles: &mut Vec<Obstacle>) {
+fn convert_graph(graph: &mut Graph, from: i64, to: i64, obstacles: &mut Vec<Obstacle>) {
     for node in graph.op_order() {
-        let Some(op) = graph.op(node).filter(|op| op.domain.is_empty()) else {
-            continue;
-        };
-        let Some(operator) = lookup("", &op.op_type) else {
-            continue;
-        };
-        if !operator.since().iter().any(|&s| from < s && s <= to) {
+        if graph.op(node).is_none_or(|op| !op.domain.is_empty()) {
             continue;
         }
         let mut cx = UpgradeContext {
@@ -181,19 +197,34 @@ fn upgrade_graph(graph: &mut Graph, from: i64, to: i64, obstacles: &mut Vec<Obst
             from,
             to,
         };
-        if let Err(UpgradeError(reason)) = operator.upgrade(&mut cx) {
-            let node = graph.node(node);
-            let name = match node.name.as_str() {
-                "" => node.results.first().map_or("", |v| v.name.as_str()),
-                name => name,
-            };
-            let op = node.op().map_or("", |op| op.op_type.as_str());
-            obstacles.push(Obstacle {
-                graph: graph.name.clone(),
-                node: format!("'{name}' ({op})"),
-                reason,
-            });
+        let outcome = match from < to {
+            true => upgrade_node(&mut cx),
+            false => downgrade::downgrade(&mut cx),
+        };
+        if let Err(UpgradeError(reason)) = outcome {
+            obstacles.push(obstacle(graph, node, reason));
         }
+    }
+}
+
+fn upgrade_node(cx: &mut UpgradeContext<'_>) -> Result<(), UpgradeError> {
+    match lookup("", &cx.op().op_type) {
+        Some(operator) if operator.since().iter().any(|&s| cx.crosses(s)) => operator.upgrade(cx),
+        _ => Ok(()),
+    }
+}
+
+fn obstacle(graph: &Graph, node: NodeId, reason: String) -> Obstacle {
+    let node = graph.node(node);
+    let name = match node.name.as_str() {
+        "" => node.results.first().map_or("", |v| v.name.as_str()),
+        name => name,
+    };
+    let op = node.op().map_or("", |op| op.op_type.as_str());
+    Obstacle {
+        graph: graph.name.clone(),
+        node: format!("'{name}' ({op})"),
+        reason,
     }
 }
 

@@ -3,6 +3,7 @@
 mod batch_norm;
 pub(crate) mod channels;
 pub(crate) mod constants_to_initializers;
+pub(crate) mod downgrade_opset;
 pub(crate) mod eliminate_common_subexpressions;
 pub(crate) mod eliminate_identities;
 pub(crate) mod fold_constants;

@@ -127,7 +127,8 @@ fn forget_unused(model: &mut Model) {
     });
 }
 
-fn list(obstacles: &[Obstacle]) -> String {
+/// All obstacles in a line.
+pub(super) fn list(obstacles: &[Obstacle]) -> String {
     let line = |o: &Obstacle| match o.graph.as_str() {
         "" => format!("node {}: {}", o.node, o.reason),
         graph => format!("graph '{graph}', node {}: {}", o.node, o.reason),

@@ -10,7 +10,6 @@ use std::{
 };
 
 use super::{Finding, Until, corpus::Corpus, run, targets::Target};
-use crate::random::Random;
 
 /// What a process may use.
 const MEMORY_KIB: u64 = 6 << 20;
@@ -44,11 +43,13 @@ pub fn work(target: &Target, seed: u64, time: Duration, folder: &Path) -> io::Re
 
 /// Leaves a finding in `folder`: the input, and beside it what happened.
 fn keep(folder: &Path, target: &Target, finding: &Finding) -> io::Result<()> {
-    let mut hash = Random::new(finding.input.len() as u64);
-    let mut name = 0;
-    for &byte in &finding.input {
-        name = hash.any() ^ u64::from(byte).rotate_left((name % 64) as u32) ^ name;
-    }
+    // FNV-1a.
+    let name = finding
+        .input
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
     let path = folder.join(format!("{}-{name:016x}", target.name));
     fs::write(&path, &finding.input)?;
     fs::write(path.with_extension("why"), &finding.problem)

@@ -121,14 +121,41 @@ fn ones(model: &Model) -> Vec<Option<Value>> {
     graph.inputs().iter().map(input).collect()
 }
 
+/// Takes all types away but those of the inputs: a file may lie about what is inside.
+fn forget_types(model: &mut Model) {
+    let types = |model: &Model| {
+        let graph = &model.graph;
+        let inputs = graph.inputs().iter().map(|&n| graph.result(n, 0));
+        inputs
+            .map(|v| (v, graph.ty(v).cloned()))
+            .collect::<Vec<_>>()
+    };
+    let inputs = types(model);
+    model.for_each_graph_mut(|graph| {
+        graph.outputs.iter_mut().for_each(|o| o.ty = None);
+        for n in graph.node_ids().collect::<Vec<_>>() {
+            for i in 0..graph.node(n).results.len() {
+                let v = graph.result(n, i);
+                if graph.tensor(v).is_none() {
+                    graph.set_type(v, None);
+                }
+            }
+        }
+    });
+    for (v, ty) in inputs {
+        model.graph.set_type(v, ty);
+    }
+}
+
 /// A graph runs, or gives an error; where it runs, what was inferred of its results is true.
 fn evaluators(input: &[u8]) -> Result<bool, String> {
-    let Some(model) = model_of(input) else {
+    let Some(mut model) = model_of(input) else {
         return Ok(false);
     };
     let Ok(results) = Interpreter::new(&model).run(&model.graph, ones(&model)) else {
         return Ok(false);
     };
+    forget_types(&mut model);
     let facts = infer::analyze(&model).results(&model.graph);
     for (fact, value) in facts.iter().zip(&results) {
         let Value::Tensor(t) = value else { continue };

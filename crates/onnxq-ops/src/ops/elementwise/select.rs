@@ -140,7 +140,14 @@ impl Operator for Dropout {
                 && !cx.graph.uses(cx.graph.result(cx.node, 1)).is_empty()
         };
         if cx.crosses(10) && mask_used(cx) {
-            return Err(UpgradeError::new("the mask is used, whose type changed"));
+            // The mask was of the type of the operand.
+            let dtype = cx.operand(0).and_then(|v| cx.graph.ty(v)?.dtype());
+            let Some(dtype) = dtype else {
+                let message = "the mask is used, and its element type is unknown";
+                return Err(UpgradeError::new(message));
+            };
+            let cast = ir::Op::new("Cast").with("to", i64::from(dtype.onnx()));
+            cx.wrap_result(1, cast, &[], "is_kept");
         }
         for key in ["consumed_inputs", "is_test"] {
             cx.op_mut().attrs.shift_remove(key);
