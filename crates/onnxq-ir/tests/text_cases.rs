@@ -266,7 +266,7 @@ fn errors_say_where_and_what() {
         ),
         (
             "g (float[-1] x = {1}) => () {}",
-            "1:16: a dimension is negative",
+            "1:16: a constant needs an element type and constant dimensions",
         ),
         (
             "g () => () { y = A <a = []> () }",

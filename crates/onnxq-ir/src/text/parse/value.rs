@@ -197,7 +197,7 @@ impl Parser<'_> {
             .into_iter()
             .map(|d| usize::try_from(d).ok())
             .collect::<Option<Dims>>();
-        let dims = dims.ok_or_else(|| self.error(at, "a dimension is negative"))?;
+        let dims = dims.ok_or_else(|| self.error(at, "a dimension does not fit"))?;
         let tensor = match self.token {
             Token::Punct('{') => self.elements(dtype, dims)?,
             Token::Punct('[') => return self.tensor_elsewhere(dtype, dims),
