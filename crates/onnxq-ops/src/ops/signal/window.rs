@@ -12,6 +12,9 @@ pub(super) struct Window {
     pub(super) terms: [f64; 3],
 }
 
+/// No signal is looked at through a longer window, which a number in a file may ask for.
+const LONGEST: usize = 1 << 26;
+
 impl Operator for Window {
     fn name(&self) -> &'static str {
         self.name
@@ -40,6 +43,9 @@ impl Operator for Window {
         let size = cx.tensor(0)?.scalar_i64()?;
         let size = usize::try_from(size).map_err(|_| cx.invalid(format!("a size of {size}")))?;
         rules::limited(&[size])?;
+        if size > LONGEST {
+            return Err(EvalError::TooLarge(vec![size]));
+        }
         let period = match cx.op().int("periodic", 1) {
             0 => size.saturating_sub(1),
             _ => size,
