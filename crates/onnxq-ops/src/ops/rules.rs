@@ -8,8 +8,9 @@ use onnxq_tensor::{Dim, Dims, Shape, element_count};
 
 use crate::{EvalError, Unknown, UpgradeError};
 
-/// No result of an evaluation has more elements.
-pub(super) const MAX_ELEMENTS: usize = 1 << 31;
+/// No result of an evaluation has more elements: more than any tensor of a model, and no more than a machine has
+/// room for, whatever a node asks for.
+pub(super) const MAX_ELEMENTS: usize = 1 << 29;
 
 /// Operands or attributes that do not fit a rule.
 #[derive(Debug)]
