@@ -9,6 +9,7 @@
 //! it. Nothing here sees a graph.
 
 mod kernels;
+mod layout;
 mod library;
 mod model;
 mod names;

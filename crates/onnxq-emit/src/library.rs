@@ -6,7 +6,8 @@ use onnxq_runtime::Location;
 
 use crate::{
     EmitOptions,
-    model::{Codes, Printed, Tensor, signature_at},
+    layout::signature_at,
+    model::{Codes, Printed, Tensor},
     package::targets,
 };
 

@@ -6,7 +6,8 @@ use onnxq_kernels::Isa;
 
 use crate::{
     EmitOptions,
-    model::{Printed, Tensor, call},
+    layout::call,
+    model::{Printed, Tensor},
 };
 
 /// Each feature of the kernels, and those that it needs.

@@ -363,3 +363,13 @@ fn many_nodes() {
     assert_eq!(m.graph.nodes.len(), 100_000);
     assert!(text::print(&m).ends_with(&source));
 }
+
+#[test]
+fn a_negative_size_is_not_known() {
+    let parsed = |size: &str| {
+        parse(&format!(
+            "g (float[2, {size}] x) => (float[2, {size}] x) {{}}"
+        ))
+    };
+    assert_eq!(parsed("-1"), parsed("?"));
+}

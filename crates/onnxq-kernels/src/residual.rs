@@ -71,6 +71,11 @@ impl Steps {
     /// For `q` with this zero point.
     fn new(zero: i32, residual: &Residual<'_>) -> Option<Steps> {
         let [scale, other_scale, sum_scale] = residual.scales;
+        // The definition multiplies by these before it divides: neither may overflow, or lose digits near 0.
+        let usual = |scale: &f32| (1e-30..1e30).contains(&scale.abs());
+        if !residual.scales.iter().all(usual) {
+            return None;
+        }
         let (factor, other_factor) = (scale / sum_scale, other_scale / sum_scale);
         let start = -(zero as f32 * factor + residual.zeros[0] as f32 * other_factor);
         // Roundings of this and of the definition are no more than eight of the largest number that can be, each by

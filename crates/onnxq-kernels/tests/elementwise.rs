@@ -286,3 +286,33 @@ fn sums_of_all_pairs() {
         }
     }
 }
+
+/// Scales by which numbers leave the range of floats, or come close to 0, before they are divided.
+#[test]
+fn sums_of_extreme_scales() {
+    let x: Vec<u8> = (0..=255).collect();
+    let other: Vec<u8> = x.iter().rev().copied().collect();
+    let of = |scale, zero| Quantized {
+        scale,
+        zero,
+        signed: false,
+    };
+    for (a, b, to) in [
+        (0.001, 3e38, 3e38),
+        (3e38, 3e38, 2e38),
+        (1e-42, 3e-42, 2e-42),
+        (1e-3, 1e-45, 1e-3),
+    ] {
+        let (a, b, to) = (of(a, 3), of(b, 11), Quantize::new(to, 7, false));
+        let mut results = Cpu::available().map(|cpu| {
+            let mut y = vec![0; x.len()];
+            Combine::Add.run(cpu, (&x, a), (&other, b), to, &mut y);
+            y
+        });
+        let portable = results.next();
+        assert!(
+            results.all(|y| Some(y) == portable),
+            "{a:?} + {b:?} = {to:?}"
+        );
+    }
+}
