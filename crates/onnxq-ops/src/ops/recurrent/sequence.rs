@@ -86,6 +86,11 @@ impl Sizes {
         if hidden == 0 {
             return Err(cx.invalid("a state without elements"));
         }
+        let said = cx.op().int("hidden_size", 0);
+        if said != 0 && usize::try_from(said) != Ok(hidden) {
+            let why = format!("attribute 'hidden_size' is {said}, the weights are for {hidden}");
+            return Err(cx.invalid(why));
+        }
         let sizes = Sizes {
             steps,
             batch,
