@@ -105,7 +105,8 @@ fn recorded(tensors: &[Tensor]) -> String {
     text
 }
 
-fn fields(tensors: &[Tensor], indent: &str) -> String {
+/// `Inputs` of variables with the names of its fields.
+fn inputs(tensors: &[Tensor]) -> String {
     let list: Vec<String> = tensors
         .iter()
         .map(|t| format!("{}: &{}", t.field, t.field))
@@ -116,9 +117,22 @@ fn fields(tensors: &[Tensor], indent: &str) -> String {
     }
     let lines: String = list
         .iter()
-        .map(|field| format!("{indent}    {field},\n"))
+        .map(|field| format!("        {field},\n"))
         .collect();
-    format!("Inputs {{\n{lines}{indent}}}")
+    format!("Inputs {{\n{lines}    }}")
+}
+
+/// A template of a program that runs the model on recorded inputs.
+fn on_recorded(template: &str, printed: &Printed<'_>, options: &EmitOptions) -> String {
+    let mark = match printed.is_fallible() {
+        true => ".unwrap()",
+        false => "",
+    };
+    template
+        .replace("@CRATE@", &module(options))
+        .replace("@READ@", &recorded(&printed.inputs))
+        .replace("@INPUTS@", &inputs(&printed.inputs))
+        .replace("@MARK@", mark)
 }
 
 /// `tests/golden.rs`.
@@ -134,35 +148,13 @@ pub(crate) fn golden(printed: &Printed<'_>, options: &EmitOptions) -> String {
         ];
         checks.push_str(&call("check", &arguments, ""));
     }
-    include_str!("templates/golden.rs")
-        .replace("@CRATE@", &module(options))
-        .replace("@READ@", &recorded(&printed.inputs))
-        .replace("@INPUTS@", &fields(&printed.inputs, "    "))
-        .replace(
-            "@MARK@",
-            if printed.is_fallible() {
-                ".unwrap()"
-            } else {
-                ""
-            },
-        )
-        .replace("@CHECKS@", &checks)
+    let template = include_str!("templates/golden.rs");
+    on_recorded(template, printed, options).replace("@CHECKS@", &checks)
 }
 
 /// `examples/bench.rs`.
 pub(crate) fn bench(printed: &Printed<'_>, options: &EmitOptions) -> String {
-    include_str!("templates/bench.rs")
-        .replace("@CRATE@", &module(options))
-        .replace("@READ@", &recorded(&printed.inputs))
-        .replace("@INPUTS@", &fields(&printed.inputs, "    "))
-        .replace(
-            "@MARK@",
-            if printed.is_fallible() {
-                ".unwrap()"
-            } else {
-                ""
-            },
-        )
+    on_recorded(include_str!("templates/bench.rs"), printed, options)
 }
 
 /// `README.md`.

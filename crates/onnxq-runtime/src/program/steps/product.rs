@@ -414,6 +414,26 @@ pub(super) fn write_requantize(
     code.bind("requantize", requantize);
 }
 
+/// The operands `x`, `scale` and `zero` of a product with computed parameters, and its result `y`, as
+/// parameters; gives an expression for the zero point.
+pub(super) fn write_dynamic_operands(
+    code: &mut Code<'_>,
+    has_zero: bool,
+    signed: bool,
+) -> &'static str {
+    code.operand(0, "x", "u8");
+    code.operand(1, "scale", "f32");
+    if has_zero {
+        code.operand(2, "zero", "u8");
+    }
+    code.result(0, "y", "f32");
+    match (has_zero, signed) {
+        (false, _) => "0",
+        (true, false) => "i32::from(zero[0])",
+        (true, true) => "i32::from(zero[0] as i8)",
+    }
+}
+
 /// How sums become floats `y` as source text, into `output`.
 pub(super) fn write_floats(
     code: &mut Code<'_>,

@@ -19,7 +19,8 @@ use crate::{
             elementwise::{byte_bounds, code},
             product::{
                 Finish, PackedWeights, Rows, Task, column_lines, packed_zeros, product_name,
-                task_scratch, write_columns, write_floats, write_product, write_run,
+                task_scratch, write_columns, write_dynamic_operands, write_floats, write_product,
+                write_run,
             },
         },
         store::Store,
@@ -235,17 +236,7 @@ impl Kernel for Dynamic {
     }
 
     fn write(&self, code: &mut Code<'_>) -> Written {
-        code.operand(0, "x", "u8");
-        code.operand(1, "scale", "f32");
-        if self.has_zero {
-            code.operand(2, "zero", "u8");
-        }
-        code.result(0, "y", "f32");
-        let zero = match (self.has_zero, self.signed) {
-            (false, _) => "0",
-            (true, false) => "i32::from(zero[0])",
-            (true, true) => "i32::from(zero[0] as i8)",
-        };
+        let zero = write_dynamic_operands(code, self.has_zero, self.signed);
         code.bind("zero", zero);
         match &self.weights {
             Weights::Groups(groups) => self.write_products(groups, code),
