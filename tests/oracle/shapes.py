@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import warnings
 
 import onnx
@@ -89,6 +90,14 @@ def by_symbolic(model):
 def main(root, source):
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
+    root, source = os.path.abspath(root), os.path.abspath(source)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)  # the symbolic tool leaves a file in the current directory
+        write(root, source)
+        os.chdir(root)
+
+
+def write(root, source):
     for name, path in models(source):
         for tool, infer in (("onnx", by_onnx), ("symbolic", by_symbolic)):
             model = onnx.load(path)

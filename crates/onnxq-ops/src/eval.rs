@@ -46,6 +46,8 @@ pub enum EvalError {
     Invalid(String),
     #[error("the result would have {0:?} elements, more than the limit")]
     TooLarge(Vec<usize>),
+    #[error("evaluation takes more work than it was given")]
+    OutOfFuel,
     #[error(transparent)]
     Tensor(#[from] TensorError),
     #[error("node {node}: {source}")]

@@ -1,9 +1,10 @@
 //! The interpreter: evaluates a graph node by node, in canonical order, freeing each value after
 //! its last use. It is the reference: whatever runs faster must give its results.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 use onnxq_ir::{self as ir, Graph, Model, NodeId, NodeKind, ValueId, deep};
+use onnxq_tensor::Tensor;
 
 use crate::{EvalContext, EvalError, Value, lookup};
 
@@ -15,6 +16,7 @@ pub struct Interpreter<'a> {
     observe: Option<&'a Observer<'a>>,
     observe_regions: bool,
     intercept: Option<&'a Interceptor<'a>>,
+    fuel: Option<&'a Cell<u64>>,
 }
 
 /// Sees every value of a graph when it is produced.
@@ -33,6 +35,7 @@ impl<'a> Interpreter<'a> {
             observe: None,
             observe_regions: false,
             intercept: None,
+            fuel: None,
         }
     }
 
@@ -67,6 +70,27 @@ impl<'a> Interpreter<'a> {
         }
     }
 
+    /// The same, with a bound on the work: each run of a graph, region or body takes one unit of
+    /// `fuel`, each operation another, and one more for every [`ELEMENTS_PER_UNIT`] elements of its
+    /// results. What is left afterwards stays in `fuel`.
+    ///
+    /// Where it does not suffice, evaluation ends with [`EvalError::OutOfFuel`]. Without this, a
+    /// loop runs as long as the model says.
+    #[must_use]
+    pub fn fuelled(self, fuel: &'a Cell<u64>) -> Interpreter<'a> {
+        Interpreter {
+            fuel: Some(fuel),
+            ..self
+        }
+    }
+
+    fn spend(&self, units: u64) -> Result<(), EvalError> {
+        let Some(fuel) = self.fuel else { return Ok(()) };
+        let left = fuel.get().checked_sub(units);
+        fuel.set(left.unwrap_or(0));
+        left.map(|_| ()).ok_or(EvalError::OutOfFuel)
+    }
+
     /// The results of `graph` for `inputs`, one for each entry of its input list; an entry that is
     /// a constant may be `None`.
     ///
@@ -81,6 +105,7 @@ impl<'a> Interpreter<'a> {
         graph: &Graph,
         inputs: Vec<Option<Value>>,
     ) -> Result<Vec<Value>, EvalError> {
+        self.spend(1)?;
         let needed = graph.needed();
         let order: Vec<NodeId> = graph
             .order()
@@ -117,6 +142,7 @@ impl<'a> Interpreter<'a> {
                         .collect();
                     let results = self
                         .run_node(op, &operands, node.results.len())
+                        .and_then(|results| self.spend(units(&results)).map(|()| results))
                         .map_err(|e| at_node(node, e))?;
                     drop(operands);
                     values[n.index()] = results.into_iter().map(Some).collect();
@@ -203,6 +229,19 @@ impl<'a> Interpreter<'a> {
         inputs.resize(body.inputs().len(), None);
         inner.run(&body, inputs)
     }
+}
+
+/// How many elements of results count as one operation more.
+pub const ELEMENTS_PER_UNIT: usize = 1024;
+
+/// What an operation with these results takes.
+fn units(results: &[Value]) -> u64 {
+    let elements: usize = results
+        .iter()
+        .filter_map(Value::as_tensor)
+        .map(Tensor::len)
+        .sum();
+    1 + (elements / ELEMENTS_PER_UNIT) as u64
 }
 
 fn value(values: &[Vec<Option<Value>>], v: ValueId) -> Option<Value> {

@@ -1,5 +1,7 @@
 //! Graphs nested deep: within bounds of stack and time.
 
+use std::cell::Cell;
+
 use onnxq_ir::{Attr, Graph, Model, Op, Type, Value as IrValue, def::ValueDef};
 use onnxq_ops::{Value, infer, interpret::Interpreter};
 use onnxq_tensor::{DType, Dims, Tensor};
@@ -117,4 +119,28 @@ fn two_hundred_loops() {
     let y = Interpreter::new(&model).run(&model.graph, vec![Some(x)]);
     let doubled = Value::Tensor(Tensor::vector(vec![1f32, 1.0]));
     assert_eq!(y, Ok(vec![doubled]));
+}
+
+#[test]
+fn fuel_bounds_the_work_of_all_depths() {
+    const AMPLE: u64 = 1 << 20;
+    let model = model(loops(2));
+    let run = |units: u64| {
+        let fuel = Cell::new(units);
+        let interpreter = Interpreter::new(&model).fuelled(&fuel);
+        let x = Value::Tensor(Tensor::vector(vec![1f32]));
+        let result = interpreter.run(&model.graph, vec![Some(x)]);
+        (result, fuel.get())
+    };
+    let (result, left) = run(AMPLE);
+    assert!(result.is_ok());
+    // Four graphs, each with its operation, three of them with a condition.
+    let used = AMPLE - left;
+    assert_eq!(used, 4 + 4 + 3);
+    assert_eq!(run(used), (result, 0));
+    let (result, left) = run(used - 1);
+    let message = result.expect_err("it does not suffice").to_string();
+    assert!(message.contains("takes more work"), "{message}");
+    assert!(message.contains("'loop'"), "{message}");
+    assert_eq!(left, 0);
 }

@@ -1,5 +1,7 @@
 //! What is fuzzed: one function for each target, and a line in [`TARGETS`].
 
+use std::cell::Cell;
+
 use onnxq_ir::{
     Model,
     def::ModelDef,
@@ -147,12 +149,17 @@ fn forget_types(model: &mut Model) {
     }
 }
 
+/// Units of work for one model: a loop may run for as long as its author says, but not here.
+const FUEL: u64 = 1 << 18;
+
 /// A graph runs, or gives an error; where it runs, what was inferred of its results is true.
 fn evaluators(input: &[u8]) -> Result<bool, String> {
     let Some(mut model) = model_of(input) else {
         return Ok(false);
     };
-    let Ok(results) = Interpreter::new(&model).run(&model.graph, ones(&model)) else {
+    let fuel = Cell::new(FUEL);
+    let interpreter = Interpreter::new(&model).fuelled(&fuel);
+    let Ok(results) = interpreter.run(&model.graph, ones(&model)) else {
         return Ok(false);
     };
     forget_types(&mut model);
