@@ -169,9 +169,21 @@ impl Attention<'_> {
                 for (i, panel) in keys.chunks_exact(PANEL * self.depth).enumerate() {
                     multiply::<V, R, N>(vectors, &q, panel, &mut scores[i * PANEL..], padded);
                 }
-                let mut inverses = [0.0; ROWS];
+                // One after the other, so that rows do not wait for each other's results.
+                let (mut largest, mut sums) = ([0.0; ROWS], [0.0; ROWS]);
+                let mut parts = [[vectors.splat(0.0); P]; ROWS];
                 for (r, scores) in scores.chunks_exact_mut(padded).take(count).enumerate() {
-                    inverses[r] = self.exponentials::<V, P>(vectors, head, first + r, scores);
+                    parts[r] = self.scaled(vectors, head, first + r, scores);
+                }
+                for (largest, parts) in largest.iter_mut().zip(&parts) {
+                    let greater = |a, b| if a > b { a } else { b };
+                    *largest = joined(vectors, parts, |a, b| vectors.max(a, b), greater);
+                }
+                for (r, scores) in scores.chunks_exact_mut(padded).take(count).enumerate() {
+                    parts[r] = exponentials(vectors, -largest[r], scores);
+                }
+                for (sum, parts) in sums.iter_mut().zip(&parts) {
+                    *sum = joined(vectors, parts, |a, b| vectors.add(a, b), |a, b| a + b);
                 }
                 let p: [&[f32]; ROWS] =
                     core::array::from_fn(|r| &scores[r.min(count - 1) * padded..][..self.keys]);
@@ -182,8 +194,9 @@ impl Attention<'_> {
                         let at =
                             (first - rows.start + r) * self.strides[0] + head * self.strides[1];
                         let y = &mut y[at + i * PANEL..][..columns];
+                        let inverse = 1.0 / sums[r];
                         for (y, &v) in y.iter_mut().zip(result) {
-                            *y = v * inverses[r];
+                            *y = v * inverse;
                         }
                     }
                 }
@@ -191,16 +204,15 @@ impl Attention<'_> {
         }
     }
 
-    /// Makes exponentials of a row of scores, of which there are whole panels; returns the inverse
-    /// of their sum.
+    /// Scales and masks a row of scores, of which there are whole panels; returns the largest by lane.
     #[inline(always)]
-    fn exponentials<V: Vectors, const P: usize>(
+    fn scaled<V: Vectors, const P: usize>(
         &self,
         vectors: V,
         head: usize,
         row: usize,
         scores: &mut [f32],
-    ) -> f32 {
+    ) -> [V::Vector; P] {
         let (panels, _) = scores.as_chunks_mut::<PANEL>();
         let scale = vectors.splat(self.scale);
         let mut max = [vectors.splat(f32::NEG_INFINITY); P];
@@ -233,33 +245,50 @@ impl Attention<'_> {
                 *max = vectors.max(*max, x);
             }
         }
-        let max = joined(vectors, max, |a, b| if a > b { a } else { b });
-        let below = vectors.splat(-max);
-        let mut sums = [vectors.splat(0.0); P];
-        for panel in panels {
-            for (p, sum) in sums.iter_mut().enumerate() {
-                let at = p * V::LANES;
-                let x = vectors.exp_negative(vectors.add(vectors.load(&panel[at..]), below));
-                vectors.store(x, &mut panel[at..]);
-                *sum = vectors.add(*sum, x);
-            }
-        }
-        1.0 / joined(vectors, sums, |a, b| a + b)
+        max
     }
 }
 
-/// One number of a panel of them.
+/// Makes exponentials of a row of scores plus `below`; returns their sums by lane.
+#[inline(always)]
+fn exponentials<V: Vectors, const P: usize>(
+    vectors: V,
+    below: f32,
+    scores: &mut [f32],
+) -> [V::Vector; P] {
+    let (panels, _) = scores.as_chunks_mut::<PANEL>();
+    let below = vectors.splat(below);
+    let mut sums = [vectors.splat(0.0); P];
+    for panel in panels {
+        for (p, sum) in sums.iter_mut().enumerate() {
+            let at = p * V::LANES;
+            let x = vectors.exp_negative(vectors.add(vectors.load(&panel[at..]), below));
+            vectors.store(x, &mut panel[at..]);
+            *sum = vectors.add(*sum, x);
+        }
+    }
+    sums
+}
+
+/// One number of a panel of them: each half of it is joined with the other, as vectors while there are several.
 #[inline(always)]
 fn joined<V: Vectors, const P: usize>(
     vectors: V,
-    x: [V::Vector; P],
+    x: &[V::Vector; P],
+    join_vectors: impl Fn(V::Vector, V::Vector) -> V::Vector,
     join: impl Fn(f32, f32) -> f32,
 ) -> f32 {
-    let mut parts = [0.0; PANEL];
-    for p in 0..P {
-        vectors.store(x[p], &mut parts[p * V::LANES..]);
+    let mut x = *x;
+    let mut count = P / 2;
+    while count > 0 {
+        for i in 0..count {
+            x[i] = join_vectors(x[i], x[i + count]);
+        }
+        count /= 2;
     }
-    let mut width = PANEL / 2;
+    let mut parts = [0.0; PANEL];
+    vectors.store(x[0], &mut parts);
+    let mut width = V::LANES / 2;
     while width > 0 {
         for i in 0..width {
             parts[i] = join(parts[i], parts[i + width]);
@@ -317,17 +346,36 @@ fn multiply<V: Vectors, const R: usize, const N: usize>(
 fn pack_columns(x: &[f32], stride: usize, depth: usize, rows: usize, to: &mut [f32]) {
     for (i, panel) in to.chunks_exact_mut(PANEL * depth).enumerate() {
         let (panel, _) = panel.as_chunks_mut::<PANEL>();
-        for j in 0..PANEL {
+        for j in (0..PANEL).step_by(4) {
             let row = i * PANEL + j;
-            if row < rows {
-                let x = &x[row * stride..][..depth];
-                for (to, &x) in panel.iter_mut().zip(x) {
-                    to[j] = x;
-                }
-            } else {
-                panel.iter_mut().for_each(|to| to[j] = 0.0);
-            }
+            // Rows that there are not are empty.
+            let rows: [&[f32]; 4] = core::array::from_fn(|r| match row + r < rows {
+                true => &x[(row + r) * stride..][..depth],
+                false => &[],
+            });
+            pack_four(rows, j, panel);
         }
+    }
+}
+
+/// Four rows as columns from `j` on; empty ones are zeros.
+#[inline(always)]
+fn pack_four(rows: [&[f32]; 4], j: usize, panel: &mut [[f32; PANEL]]) {
+    let (fours, rest) = panel.as_chunks_mut::<4>();
+    let four = |row: &[f32], at: usize| match row.get(at..) {
+        Some(row) => row.first_chunk::<4>().copied().unwrap_or_default(),
+        None => [0.0; 4],
+    };
+    for (at, to) in fours.iter_mut().enumerate() {
+        let rows = rows.map(|row| four(row, 4 * at));
+        for (k, to) in to.iter_mut().enumerate() {
+            to[j..j + 4].copy_from_slice(&rows.map(|row| row[k]));
+        }
+    }
+    let at = 4 * fours.len();
+    for (k, to) in rest.iter_mut().enumerate() {
+        let column = rows.map(|row| row.get(at + k).copied().unwrap_or(0.0));
+        to[j..j + 4].copy_from_slice(&column);
     }
 }
 

@@ -136,13 +136,13 @@ impl Pool<'_> {
         for i in 0..rows.0 {
             let row = (rows.1 + i * down) * width + columns.1;
             for j in 0..columns.0 {
-                let x = &self.image.data[(row + j * right) * channels + channel..][..count];
-                // A copy of few channels keeps the sums in registers.
+                let x = &self.image.data[(row + j * right) * channels + channel..];
+                // Where there are fewer channels, what follows them is folded as well, for nobody: that takes no time.
                 let mut some = [0; CHUNK];
                 let x = match x.first_chunk() {
                     Some(x) => x,
                     None => {
-                        some[..count].copy_from_slice(x);
+                        some[..count].copy_from_slice(&x[..count]);
                         &some
                     }
                 };
@@ -157,28 +157,29 @@ impl Pool<'_> {
     #[inline(always)]
     fn largest<const FLIP: u8>(&self, rows: Range<usize>, y: &mut [u8]) {
         let channels = self.image.dims[2];
-        let mut pixels = y.chunks_exact_mut(channels);
+        let mut at = 0;
         for row in rows {
             let high = self.inside(0, row);
-            for (column, y) in pixels.by_ref().take(self.result[1]).enumerate() {
+            for column in 0..self.result[1] {
                 let window = [high, self.inside(1, column)];
-                for (i, y) in y.chunks_mut(CHUNK).enumerate() {
-                    let most = self.fold(window, i * CHUNK, y.len(), 0, |most: u8, x| {
-                        most.max(x ^ FLIP)
-                    });
-                    put(most.map(|most| most ^ FLIP), y);
+                for channel in (0..channels).step_by(CHUNK) {
+                    let count = CHUNK.min(channels - channel);
+                    let most =
+                        self.fold(window, channel, count, 0, |most: u8, x| most.max(x ^ FLIP));
+                    put(most.map(|most| most ^ FLIP), count, &mut y[at..]);
+                    at += count;
                 }
             }
         }
     }
 }
 
-/// As many bytes as there is room for.
+/// `count` bytes, or more of them: what follows has yet to be written.
 #[inline(always)]
-fn put(bytes: [u8; CHUNK], y: &mut [u8]) {
+fn put(bytes: [u8; CHUNK], count: usize, y: &mut [u8]) {
     match y.first_chunk_mut() {
         Some(y) => *y = bytes,
-        None => y.copy_from_slice(&bytes[..y.len()]),
+        None => y[..count].copy_from_slice(&bytes[..count]),
     }
 }
 
@@ -192,21 +193,23 @@ tiers! {
 
     fn average(x: &Pool<'_>, by: &Average, rows: Range<usize>, y: &mut [u8]) {
         let channels = x.image.dims[2];
-        let mut pixels = y.chunks_exact_mut(channels);
+        let mut at = 0;
         for row in rows {
             let (inside, high) = (x.inside(0, row), x.count(0, row, by.padding));
-            for (column, y) in pixels.by_ref().take(x.result[1]).enumerate() {
+            for column in 0..x.result[1] {
                 let window = [inside, x.inside(1, column)];
                 let count = (high * x.count(1, column, by.padding)) as f32;
-                for (i, y) in y.chunks_mut(CHUNK).enumerate() {
-                    let sums = x.fold(window, i * CHUNK, y.len(), 0f32, |sum, x| sum + by.from.real(x));
+                for channel in (0..channels).step_by(CHUNK) {
+                    let some = CHUNK.min(channels - channel);
+                    let sums = x.fold(window, channel, some, 0f32, |sum, x| sum + by.from.real(x));
                     let mut bytes = [0; CHUNK];
                     if !by.to.approximate(count * by.to.scale, &sums, &mut bytes) {
                         for c in 0..CHUNK {
                             bytes[c] = by.exact(sums[c], count);
                         }
                     }
-                    put(bytes, y);
+                    put(bytes, some, &mut y[at..]);
+                    at += some;
                 }
             }
         }
