@@ -12,7 +12,7 @@ mod timing;
 
 use onnxq_kernels::{
     Activation, Cpu, Epilogue, Geometry, Isa, Left, Line, Output, Packed, Product, Requantize,
-    Residual, Weights, bytes_mut, pack, packed_len, scratch_lines,
+    Residual, SumSteps, Weights, bytes_mut, pack, packed_len, scratch_lines, sum_steps,
 };
 
 const USAGE: &str = "usage: gemm M K N [--types u8s8|s8s8|u8u8|s8u8] [--isa ISA] [--threads N] [--out s32|u8|u8+u8|f32]";
@@ -93,6 +93,7 @@ struct Operands {
     /// Unsigned weights are packed minus 128; here their zero point is 0.
     zero: Vec<i32>,
     scale: Vec<f32>,
+    steps: Option<SumSteps>,
 }
 
 impl Operands {
@@ -116,9 +117,24 @@ impl Operands {
             offset: (0..columns as i32).map(|i| i * 37 % 1000).collect(),
             zero: vec![-128; if o.right_signed { 0 } else { columns }],
             scale: vec![0.02 / (depth as f32).sqrt(); columns],
+            steps: sum_steps(o.cpu, ZERO, [0, 255], &RESIDUAL),
         }
     }
 }
+
+/// The zero point of the result.
+const ZERO: i32 = 128;
+
+/// What is added to it.
+const RESIDUAL: Residual<'_> = Residual {
+    data: None,
+    row: false,
+    signed: false,
+    scales: [0.021_343, 0.017_711, 0.030_197],
+    zeros: [3, 0],
+    bounds: [0, 255],
+    steps: None,
+};
 
 /// What one thread computes: some rows of some columns.
 struct Part<'a> {
@@ -128,6 +144,7 @@ struct Part<'a> {
     result: Values,
     /// The other tensor, if there is to be one.
     other: Vec<u8>,
+    steps: Option<SumSteps>,
 }
 
 enum Values {
@@ -171,6 +188,7 @@ impl<'a> Part<'a> {
                 Out::Added => (0..rows * columns).map(|i| (i * 7) as u8).collect(),
                 _ => Vec::new(),
             },
+            steps: with.steps,
             result: match o.out {
                 Out::Sums => Values::Sums(vec![0; rows * columns]),
                 Out::Bytes | Out::Added => Values::Bytes(vec![0; rows * columns]),
@@ -186,14 +204,12 @@ impl<'a> Part<'a> {
                 y,
                 Requantize {
                     scale: self.scale,
-                    zero: 128,
+                    zero: ZERO,
                     bounds: [0, 255],
                     residual: (!self.other.is_empty()).then_some(Residual {
-                        data: &self.other,
-                        signed: false,
-                        scales: [0.021_343, 0.017_711, 0.030_197],
-                        zeros: [3, 0],
-                        bounds: [0, 255],
+                        data: Some(&self.other),
+                        steps: self.steps,
+                        ..RESIDUAL
                     }),
                 },
             ),

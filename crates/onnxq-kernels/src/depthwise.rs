@@ -71,7 +71,7 @@ impl Depthwise<'_> {
     /// Computes `rows` of the result into `y`, which is these rows, as is the residual, if there is one.
     ///
     /// # Panics
-    /// Sizes that do not fit together.
+    /// Sizes that do not fit together, or a residual without data.
     pub fn run(
         &self,
         cpu: Cpu,
@@ -81,17 +81,19 @@ impl Depthwise<'_> {
         scratch: &mut [Line],
     ) {
         self.check(rows.clone(), y.len(), to, scratch);
-        if let Some(residual) = &to.residual {
-            assert_eq!(residual.data.len(), y.len(), "the residual");
-        }
+        let other = to.residual.as_ref().map(|residual| {
+            let data = residual.data.expect("a residual that is not the result");
+            assert!(data.len() == y.len() && !residual.row, "the residual");
+            (residual, data)
+        });
         if y.is_empty() {
             return;
         }
         if !self.by_vectors(cpu, rows.clone(), y, to, scratch) {
             plain(cpu, self, rows, y, to);
         }
-        if let Some(other) = &to.residual {
-            residual::add(cpu, y, other.data, to.zero, to.bounds[0] < 0, other);
+        if let Some((residual, data)) = other {
+            residual::add(cpu, y, data, to.zero, to.bounds[0] < 0, residual);
         }
     }
 

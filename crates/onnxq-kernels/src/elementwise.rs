@@ -275,11 +275,13 @@ impl Combine {
         match self {
             Combine::Add => {
                 let residual = Residual {
-                    data: b.0,
+                    data: Some(b.0),
+                    row: false,
                     signed: b.1.signed,
                     scales: [a.1.scale, b.1.scale, to.scale],
                     zeros: [b.1.zero, to.zero],
                     bounds: to.bounds,
+                    steps: None,
                 };
                 y.copy_from_slice(a.0);
                 residual::add(cpu, y, b.0, a.1.zero, a.1.signed, &residual);

@@ -58,8 +58,10 @@ pub struct Requantize<'a> {
 /// where `q` is the requantized product and `r` the other tensor at the same place.
 #[derive(Clone, Copy, Debug)]
 pub struct Residual<'a> {
-    /// The other tensor, in the places of the result.
-    pub data: &'a [u8],
+    /// The other tensor, in the places of the result; `None` where the result has it before.
+    pub data: Option<&'a [u8]>,
+    /// Whether `data` is one row, which each row of the result has added.
+    pub row: bool,
     /// Whether it is `i8`.
     pub signed: bool,
     /// Scales of the product, of the other tensor, and of the sum.
@@ -68,6 +70,20 @@ pub struct Residual<'a> {
     pub zeros: [i32; 2],
     /// Bounds of the sum.
     pub bounds: [i32; 2],
+    /// The same without a division, if there is such a form.
+    pub steps: Option<SumSteps>,
+}
+
+/// A quantized sum in steps of the result: `rne(fma(q - zero, factor, fma(r, other_factor, start))) + sum_zero`. Whoever
+/// makes one has tried that it equals the definition of [`Residual`] for all bytes `q` and `r`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SumSteps {
+    /// Of the product.
+    pub factor: f32,
+    /// Of the other tensor.
+    pub other_factor: f32,
+    /// What zero points come to.
+    pub start: f32,
 }
 
 /// Where the results go: row by row at a stride that [`Product`](crate::Product) names.
@@ -90,11 +106,12 @@ pub enum Output<'a> {
     },
 }
 
+/// At this size the spacing of floats is 1, so that adding it rounds.
+pub(crate) const SHIFT: f32 = 12_582_912.0;
+
 /// Rounds to the nearest integer, ties to even, for `|x| < 2^22`.
 #[inline(always)]
 pub(crate) fn round(x: f32) -> i32 {
-    // At this size the spacing of floats is 1: the addition rounds.
-    const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
 }
 
@@ -115,6 +132,22 @@ pub(crate) struct Columns {
     pub(crate) count: usize,
 }
 
+impl Columns {
+    /// The numbers of the columns, of one for each of all.
+    #[inline(always)]
+    fn of<T: Copy + Default>(self, all: &[T]) -> [T; COLUMNS] {
+        let all = &all[self.first..];
+        match all.first_chunk() {
+            Some(whole) if self.count == COLUMNS => *whole,
+            _ => {
+                let mut some = [T::default(); COLUMNS];
+                some[..self.count].copy_from_slice(&all[..self.count]);
+                some
+            }
+        }
+    }
+}
+
 /// `rows` are where the result rows begin (`usize::MAX` for rows that nobody wants), `sums` has 16
 /// columns for each of them, and `row_sums` one number.
 pub(crate) fn finish(
@@ -126,19 +159,16 @@ pub(crate) fn finish(
     epilogue: &Epilogue<'_>,
     output: &mut Output<'_>,
 ) {
-    let range = columns.first..columns.first + columns.count;
-    let mut offset = [0; COLUMNS];
-    offset[..columns.count].copy_from_slice(&epilogue.offset[range.clone()]);
-    let mut zero = [0; COLUMNS];
+    let offset = columns.of(epilogue.offset);
     let zeros = !epilogue.zero.is_empty();
-    if zeros {
-        zero[..columns.count].copy_from_slice(&epilogue.zero[range.clone()]);
-    }
-    let mut scales = [0.0; COLUMNS];
+    let zero = match zeros {
+        true => columns.of(epilogue.zero),
+        false => [0; COLUMNS],
+    };
     match output {
         Output::Sums(y) => to_sums(cpu, sums, rows, row_sums, columns, &offset, &zero, y),
         Output::Bytes(y, to) => {
-            scales[..columns.count].copy_from_slice(&to.scale[range]);
+            let scales = columns.of(to.scale);
             // The residual is added when all columns of a row are there.
             match columns.count == COLUMNS && !zeros {
                 true => to_bytes_whole(
@@ -163,12 +193,8 @@ pub(crate) fn finish(
             bias,
             activation,
         } => {
-            scales[..columns.count].copy_from_slice(&scale[range.clone()]);
-            let mut biases = [0.0; COLUMNS];
-            if !bias.is_empty() {
-                biases[..columns.count].copy_from_slice(&bias[range]);
-            }
-            let biases = (!bias.is_empty()).then_some(&biases);
+            let scales = columns.of(scale);
+            let biases = (!bias.is_empty()).then(|| columns.of(bias));
             to_floats(
                 cpu,
                 sums,
@@ -178,7 +204,7 @@ pub(crate) fn finish(
                 &offset,
                 &zero,
                 &scales,
-                biases,
+                biases.as_ref(),
                 *activation,
                 y,
             );
@@ -194,6 +220,8 @@ pub(crate) struct Finish<'a, 'y> {
     pub(crate) row_sums: &'a [i32],
     /// Columns in all.
     pub(crate) columns: usize,
+    /// From a row of the output to the one at its place in the next turn.
+    pub(crate) next_turn: usize,
     pub(crate) epilogue: &'a Epilogue<'a>,
     pub(crate) output: &'a mut Output<'y>,
     /// Whether these are the last steps of the depth, so that the sums are complete.

@@ -48,6 +48,7 @@ mod rows;
 #[cfg(feature = "sources")]
 mod sources;
 mod strided;
+mod sum_steps;
 mod tiers;
 mod tile;
 mod transpose;
@@ -67,7 +68,7 @@ pub use elementwise::{
     AxisScales, Combine, Operand, Quantize, Quantized, dequantize_integers, range,
     requantize_table, row_sums,
 };
-pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual};
+pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual, SumSteps};
 pub use image::{Image, Planes, Window, pad};
 pub use isa::{Cpu, Isa, UnknownIsa};
 pub use lookup::{lookup, lookup_floats, lookup_in_place};
@@ -84,4 +85,5 @@ pub use rows::{
 #[cfg(feature = "sources")]
 pub use sources::{SOURCES, Source};
 pub use strided::{MAX_COPY_AXES, copy_strided};
+pub use sum_steps::sum_steps;
 pub use transpose::{Element, MAX_AXES, transpose, transpose_matrix};

@@ -17,11 +17,14 @@ use crate::{
     epilogue::{Epilogue, Finish, Output},
     memory::integers,
     pack::{COLUMNS, Packed, STEP, packed_len},
-    residual,
+    residual::Addition,
     tile::{Block, GROUPS, ROWS, Tile, tile},
 };
 #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
-use crate::{Isa, requantize::Quick};
+use crate::{
+    Isa,
+    requantize::{Adding, Quick},
+};
 
 /// Where the rows of the left operand are. All strides are in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +106,14 @@ pub struct Product<'a> {
 
 /// Lines of scratch memory that a product with these weights may need.
 pub fn scratch_lines(right: &Packed<'_>) -> usize {
-    let sums = right.columns.next_multiple_of(COLUMNS) * size_of::<i32>();
-    GROUPS * ROWS * (Line::count(pitch(right)) + Line::count(sums)) + Line::count(sums)
+    let offsets = Line::count(right.columns * size_of::<i32>());
+    let sums = right.columns.div_ceil(COLUMNS) * GROUPS * ROWS;
+    GROUPS * ROWS * Line::count(pitch(right)) + sums + offsets + saved_lines(right)
+}
+
+/// Lines for the residual of a turn, where the result takes its place.
+fn saved_lines(right: &Packed<'_>) -> usize {
+    Line::count(GROUPS * ROWS * right.columns)
 }
 
 /// Bytes between rows that are staged: an odd number of lines, so that those of many rows are in all sets of a cache.
@@ -175,8 +184,14 @@ impl Product<'_> {
             if let Output::Bytes(_, to) = output
                 && let Some(residual) = &to.residual
             {
+                let needed = match residual.row {
+                    true => columns,
+                    false => last + columns,
+                };
                 assert!(
-                    residual.data.len() >= last + columns,
+                    residual
+                        .data
+                        .map_or(!residual.row, |data| data.len() >= needed),
                     "rows of the residual"
                 );
             }
@@ -189,7 +204,8 @@ impl Product<'_> {
         let steps = right.segments * right.steps();
         let pitch = pitch(right);
         let (staged, sums) = scratch.split_at_mut(GROUPS * ROWS * Line::count(pitch));
-        let (staged, sums) = (bytes_mut(staged), integers(sums));
+        let (saved, sums) = sums.split_at_mut(saved_lines(right));
+        let (staged, saved, sums) = (bytes_mut(staged), bytes_mut(saved), integers(sums));
         let blocks = right.columns.div_ceil(COLUMNS);
         let (sums, start) = sums.split_at_mut(blocks * GROUPS * ROWS * COLUMNS);
         let rows = left.geometry.rows().min(tile.groups * ROWS);
@@ -207,14 +223,26 @@ impl Product<'_> {
         #[cfg(not(all(target_arch = "x86_64", feature = "avx512vnni")))]
         let _ = start;
         #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
+        let has_tier = matches!(cpu.isa(), Isa::Avx512Vnni | Isa::Amx);
+        #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
         #[expect(unsafe_code, reason = "instructions that the tier promises")]
-        let mut quick = match cpu.isa() {
-            // SAFETY: the processor has the tier.
-            Isa::Avx512Vnni | Isa::Amx => unsafe {
-                Quick::new(&self.epilogue, output, &mut start[..blocks * COLUMNS])
+        // SAFETY: the processor has the tier.
+        let adding = unsafe { has_tier.then(|| Adding::new(output)).flatten() };
+        #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
+        #[expect(unsafe_code, reason = "instructions that the tier promises")]
+        let mut quick = match has_tier {
+            // SAFETY: as above.
+            true => unsafe {
+                let start = &mut start[..blocks * COLUMNS];
+                Quick::new(&self.epilogue, output, start, adding.as_ref())
             },
-            _ => None,
+            false => None,
         };
+        // Whether a residual is added after each turn.
+        #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
+        let adds = !quick.as_ref().is_some_and(Quick::adds);
+        #[cfg(not(all(target_arch = "x86_64", feature = "avx512vnni")))]
+        let adds = true;
         let mut rows = [usize::MAX; GROUPS * ROWS];
         let mut row_sums = [0; GROUPS * ROWS];
         for first_block in (0..blocks).step_by(panel) {
@@ -274,8 +302,13 @@ impl Product<'_> {
                     block.inner_segments = 1;
                     block.segment_strides = [right.steps() * STEP, 0];
                 }
+                let columns = panel.start * COLUMNS..right.columns.min(panel.end * COLUMNS);
+                let residual = Addition::of(output, columns).filter(|_| adds);
+                if let Some(residual) = &residual {
+                    residual.save(rows, output, saved);
+                }
                 #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
-                if let Some(quick) = &mut quick {
+                if let (Some(quick), true) = (&mut quick, residual.is_some()) {
                     quick.renew(output);
                 }
                 let mut finish = Finish {
@@ -283,6 +316,7 @@ impl Product<'_> {
                     rows: &rows[..(count - 1) * ROWS + last_rows.next_multiple_of(4)],
                     row_sums,
                     columns: right.columns,
+                    next_turn: turn * ROWS * self.strides[1],
                     epilogue: &self.epilogue,
                     output,
                     last: false,
@@ -301,13 +335,8 @@ impl Product<'_> {
                         tile.run(left.signed, &block, panel.clone(), &mut finish);
                     }
                 }
-                if let Output::Bytes(y, to) = output {
-                    let columns = panel.start * COLUMNS..right.columns.min(panel.end * COLUMNS);
-                    let begin = |&row: &usize| match row {
-                        usize::MAX => row,
-                        row => row + columns.start,
-                    };
-                    residual::add_rows(cpu, rows.iter().map(begin), columns.len(), to, y);
+                if let Some(residual) = &residual {
+                    residual.add(cpu, rows, output, saved);
                 }
             }
         }
@@ -467,20 +496,23 @@ impl Walk {
         rows: &mut [usize],
     ) -> (Option<usize>, usize) {
         let g = &self.geometry;
+        // Where the first row is, and after how many rows another run begins.
+        let first = group * ROWS;
+        let (mut run, mut at, len) = match self.way {
+            Way::Runs(per_run) => (group / per_run, group % per_run * ROWS, usize::MAX),
+            Way::Through(len) => (first / len, first % len, len),
+            Way::Gathered => (first / g.run_len, first % g.run_len, g.run_len),
+        };
         let mut wanted = 0;
         for (i, row) in rows.iter_mut().enumerate() {
-            let (run, at) = match self.way {
-                Way::Runs(per_run) => (group / per_run, group % per_run * ROWS + i),
-                Way::Through(pitch) => ((group * ROWS + i) / pitch, (group * ROWS + i) % pitch),
-                Way::Gathered => (
-                    (group * ROWS + i) / g.run_len,
-                    (group * ROWS + i) % g.run_len,
-                ),
-            };
             *row = usize::MAX;
             if run < g.runs && at < g.run_len {
                 *row = run * strides[0] + at * strides[1];
                 wanted = i + 1;
+            }
+            at += 1;
+            if at == len {
+                (run, at) = (run + 1, 0);
             }
         }
         (self.offset(group), wanted)

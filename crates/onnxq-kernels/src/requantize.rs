@@ -5,18 +5,23 @@
 //! changes nothing, as the bounds are within a byte; only of what is too large for 32 bits, the conversion
 //! makes the smallest number, so that such values are clamped before it. Where every
 //! scale is below 1 there are none.
+//!
+//! Another tensor is added on the way, where [`SumSteps`](crate::SumSteps) say how: the rounded product stays a float
+//! then. Beside AMX only one of the two vector units multiplies and converts, so that rounding is an addition.
 
 use core::arch::x86_64::{
-    __m512, __m512i, _CMP_NLT_UQ, _mm512_abs_ps, _mm512_add_epi32, _mm512_adds_epi16,
-    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_mask_storeu_epi8,
-    _mm512_maskz_loadu_ps, _mm512_max_epi8, _mm512_max_epu8, _mm512_min_epi8, _mm512_min_epu8,
+    __m128i, __m512, __m512i, _CMP_NLT_UQ, _MM_HINT_T0, _mm_prefetch, _mm512_abs_ps,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_adds_epi16, _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32,
+    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_extracti32x4_epi32,
+    _mm512_fmadd_ps, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_ps,
+    _mm512_max_epi8, _mm512_max_epu8, _mm512_max_ps, _mm512_min_epi8, _mm512_min_epu8,
     _mm512_min_ps, _mm512_mul_ps, _mm512_packs_epi16, _mm512_packs_epi32, _mm512_packus_epi16,
     _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_ps,
-    _mm512_setr_epi32, _mm512_setzero_ps,
+    _mm512_setr_epi32, _mm512_setzero_ps, _mm512_sub_ps,
 };
 
 use crate::{
-    epilogue::{Epilogue, Output, Requantize},
+    epilogue::{Epilogue, Output, SHIFT},
     pack::COLUMNS,
 };
 
@@ -35,22 +40,22 @@ struct Bytes {
 impl Bytes {
     /// Nothing if the bounds are not those of one type of bytes.
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn new(to: &Requantize<'_>) -> Option<Bytes> {
-        let [low, high] = to.bounds;
+    fn new(zero: i32, bounds: [i32; 2]) -> Option<Bytes> {
+        let [low, high] = bounds;
         let signed = low < 0;
         let range = if signed { -128..=127 } else { 0..=255 };
         let fits = low <= high && range.contains(&low) && range.contains(&high);
-        (fits && (-128..=255).contains(&to.zero)).then(|| Bytes {
+        (fits && (-128..=255).contains(&zero)).then(|| Bytes {
             signed,
-            form: match to.bounds {
+            form: match bounds {
                 [0, 255] => U8,
                 [-128, 127] => I8,
                 _ => ANY,
             },
-            zero: _mm512_set1_epi16(to.zero as i16),
+            zero: _mm512_set1_epi16(zero as i16),
             low: _mm512_set1_epi8(low as i8),
             high: _mm512_set1_epi8(high as i8),
-            limit: _mm512_set1_ps((high - to.zero) as f32),
+            limit: _mm512_set1_ps((high - zero) as f32),
             order: _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
         })
     }
@@ -68,12 +73,16 @@ impl Bytes {
             // In this order a NaN stays one, of which the conversion makes the smallest number.
             x = x.map(|x| _mm512_min_ps(self.limit, x));
         }
-        let words = |a, b| {
-            let pairs = _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
-            _mm512_adds_epi16(pairs, self.zero)
-        };
-        let (a, b) = (words(x[0], x[1]), words(x[2], x[3]));
-        let bytes = match FORM {
+        self.pack::<FORM>(x.map(|x| _mm512_cvtps_epi32(x)))
+    }
+
+    /// The bytes of one row of four blocks, but for their zero point and bounds.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn pack<const FORM: u8>(&self, codes: [__m512i; 4]) -> __m512i {
+        let words = |a, b| _mm512_adds_epi16(_mm512_packs_epi32(a, b), self.zero);
+        let (a, b) = (words(codes[0], codes[1]), words(codes[2], codes[3]));
+        let bytes = match FORM & !ADDED {
             U8 => _mm512_packus_epi16(a, b),
             I8 => _mm512_packs_epi16(a, b),
             _ if self.signed => {
@@ -90,10 +99,80 @@ impl Bytes {
     }
 }
 
-/// Forms of [`Quick::row`]: bytes of the whole range of their type, and any bytes.
+/// What adds the bytes of another tensor, of the same type as those of the sum.
+#[derive(Clone, Copy)]
+pub(crate) struct Adding {
+    /// What rounds floats that it is added to, and the bounds of the product when it has been.
+    shift: __m512,
+    low: __m512,
+    high: __m512,
+    factor: __m512,
+    other_factor: __m512,
+    start: __m512,
+    to: Bytes,
+    other: *const u8,
+    /// All bits, or none where it is one row.
+    rows: usize,
+}
+
+impl Adding {
+    /// Nothing without steps, or where the other tensor is of another type.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(crate) fn new(output: &mut Output<'_>) -> Option<Adding> {
+        let Output::Bytes(y, to) = output else {
+            return None;
+        };
+        let residual = to.residual.as_ref()?;
+        let bytes = Bytes::new(residual.zeros[1], residual.bounds)?;
+        let steps = residual.steps.filter(|_| bytes.signed == residual.signed)?;
+        let [low, high] = to.bounds.map(|bound| SHIFT + (bound - to.zero) as f32);
+        let other = residual
+            .data
+            .map_or(y.as_mut_ptr().cast_const(), <[u8]>::as_ptr);
+        Some(Adding {
+            shift: _mm512_set1_ps(SHIFT),
+            low: _mm512_set1_ps(low),
+            high: _mm512_set1_ps(high),
+            factor: _mm512_set1_ps(steps.factor),
+            other_factor: _mm512_set1_ps(steps.other_factor),
+            start: _mm512_set1_ps(steps.start),
+            to: bytes,
+            other,
+            rows: if residual.row { 0 } else { usize::MAX },
+        })
+    }
+
+    /// The bytes of one row of four blocks, see [`Bytes::row`], with those at `others` added.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+    fn row<const FORM: u8>(
+        &self,
+        sums: [__m512i; 4],
+        scale: &[__m512; 4],
+        others: [__m128i; 4],
+    ) -> __m512i {
+        let mut codes = sums;
+        for ((code, scale), other) in codes.iter_mut().zip(scale).zip(others) {
+            let x = _mm512_mul_ps(_mm512_cvtepi32_ps(*code), *scale);
+            // In this order a NaN becomes the bound.
+            let x = _mm512_max_ps(_mm512_add_ps(x, self.shift), self.low);
+            let x = _mm512_sub_ps(_mm512_min_ps(x, self.high), self.shift);
+            let other = match self.to.signed {
+                true => _mm512_cvtepi8_epi32(other),
+                false => _mm512_cvtepu8_epi32(other),
+            };
+            let other = _mm512_fmadd_ps(_mm512_cvtepi32_ps(other), self.other_factor, self.start);
+            *code = _mm512_cvtps_epi32(_mm512_fmadd_ps(x, self.factor, other));
+        }
+        self.to.pack::<FORM>(codes)
+    }
+}
+
+/// Forms of [`Quick::row`]: bytes of the whole range of their type, and any bytes; and the same with others added.
 pub(crate) const U8: u8 = 0;
 pub(crate) const I8: u8 = 1;
 pub(crate) const ANY: u8 = 2;
+pub(crate) const ADDED: u8 = 4;
 
 /// Sums that start from the offset of their column become bytes.
 #[derive(Clone, Copy)]
@@ -109,32 +188,42 @@ pub(crate) struct Quick<'a> {
     columns: u64,
     scale: [__m512; 4],
     large: bool,
+    adding: Option<&'a Adding>,
+    /// Of the four blocks at work: where the others for their columns begin, and how far on those are that come next.
+    from: *const u8,
+    ahead: usize,
 }
 
 impl<'a> Quick<'a> {
     /// `start` is memory for the offsets, aligned and of whole blocks. Nothing where the output is
-    /// another, or where zero points of the weights take part. A residual is left to the caller.
+    /// another, or where zero points of the weights take part. A residual may be left to the caller, see
+    /// [`adds`](Quick::adds).
     #[target_feature(enable = "avx512f,avx512bw")]
     pub(crate) fn new<'o: 'a>(
         epilogue: &Epilogue<'_>,
         output: &mut Output<'o>,
         start: &'a mut [i32],
+        adding: Option<&'a Adding>,
     ) -> Option<Quick<'a>> {
         match output {
             Output::Bytes(y, to) if epilogue.zero.is_empty() => {
-                let bytes = Bytes::new(to)?;
+                let bytes = Bytes::new(to.zero, to.bounds)?;
                 let (offset, rest) = start.split_at_mut(epilogue.offset.len());
                 offset.copy_from_slice(epilogue.offset);
                 rest.fill(0);
+                let y = y.as_mut_ptr();
                 Some(Quick {
                     bytes,
-                    y: y.as_mut_ptr(),
+                    y,
                     scales: to.scale,
                     start,
-                    to: y.as_mut_ptr(),
+                    to: y,
                     columns: 0,
                     scale: [_mm512_setzero_ps(); 4],
                     large: false,
+                    adding,
+                    from: y,
+                    ahead: 0,
                 })
             }
             _ => None,
@@ -148,21 +237,30 @@ impl<'a> Quick<'a> {
         }
     }
 
+    /// Whether the residual is added on the way.
+    pub(crate) fn adds(&self) -> bool {
+        self.adding.is_some()
+    }
+
     /// What the sums of a block start from.
     #[inline]
     pub(crate) fn start(&self, at: usize) -> *const i32 {
         self.start[at * COLUMNS..][..COLUMNS].as_ptr()
     }
 
-    /// Begins with four blocks, or fewer at the end.
+    /// Begins with four blocks, or fewer at the end. `ahead` bytes after those of a residual are the ones that it wants next.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     #[expect(unsafe_code, reason = "a load of part of a register")]
-    pub(crate) fn begin(&mut self, at: usize, blocks: usize) {
+    pub(crate) fn begin(&mut self, at: usize, blocks: usize, ahead: usize) {
         let first = at * COLUMNS;
         let scales = &self.scales[first..];
         let scales = &scales[..scales.len().min(blocks * COLUMNS)];
         self.to = self.y.wrapping_add(first);
+        if let Some(adding) = self.adding {
+            self.from = adding.other.wrapping_add(first);
+            self.ahead = ahead;
+        }
         self.columns = u64::MAX >> (4 * COLUMNS - scales.len());
         self.large = false;
         for (i, scale) in self.scale.iter_mut().enumerate() {
@@ -178,16 +276,19 @@ impl<'a> Quick<'a> {
     /// What bytes there are to be.
     #[inline]
     pub(crate) fn form(&self) -> u8 {
-        self.bytes.form
+        match self.adding {
+            Some(adding) => ADDED | adding.to.form,
+            None => self.bytes.form,
+        }
     }
 
     /// One row of the four blocks becomes bytes from `row` of the output on, if that is anywhere. `offsets` are for sums
-    /// that began without them, `FORM` is [`form`](Quick::form) or [`ANY`].
+    /// that began without them, `FORM` is [`form`](Quick::form), or [`ANY`] of such.
     ///
     /// # Safety
-    /// The sums of all four blocks can be read, and the columns that there are, written.
+    /// The sums of all four blocks can be read, and the columns that there are, written; those of a residual can be read.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
     #[expect(unsafe_code, reason = "reads sums and writes at strides")]
     pub(crate) unsafe fn row<const FORM: u8>(
         &self,
@@ -205,9 +306,18 @@ impl<'a> Quick<'a> {
                 *sum = _mm512_add_epi32(*sum, *offset);
             }
         }
-        let bytes = match self.large {
-            false => self.bytes.row::<FORM>(sums, &self.scale, false),
-            true => self.bytes.row::<FORM>(sums, &self.scale, true),
+        let bytes = match self.adding {
+            Some(adding) if FORM & ADDED != 0 => {
+                let from = self.from.wrapping_add(row & adding.rows);
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(self.ahead).cast());
+                // SAFETY: the caller's guarantee.
+                let others = unsafe { others(from, self.columns) };
+                adding.row::<FORM>(sums, &self.scale, others)
+            }
+            _ => match self.large {
+                false => self.bytes.row::<FORM>(sums, &self.scale, false),
+                true => self.bytes.row::<FORM>(sums, &self.scale, true),
+            },
         };
         let to = self.to.wrapping_add(row);
         match self.columns {
@@ -222,7 +332,7 @@ impl<'a> Quick<'a> {
     ///
     /// # Safety
     /// See [`row`](Quick::row).
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     #[expect(unsafe_code, reason = "reads sums and writes at strides")]
     pub(crate) unsafe fn rows(
         &mut self,
@@ -231,7 +341,7 @@ impl<'a> Quick<'a> {
         sums: [*const i32; 4],
         rows: &[usize],
     ) {
-        self.begin(at, blocks);
+        self.begin(at, blocks, blocks * COLUMNS);
         let offsets = [0, 1, 2, 3].map(|i| {
             let start = self.start(at + i.min(blocks - 1));
             // SAFETY: these are 16 numbers.
@@ -239,14 +349,53 @@ impl<'a> Quick<'a> {
         });
         for (i, &row) in rows.iter().enumerate() {
             let sums = sums.map(|sums| sums.wrapping_add(i * COLUMNS));
-            match self.form() {
-                // SAFETY: the caller's guarantee.
-                U8 => unsafe { self.row::<U8>(sums, Some(&offsets), row) },
-                // SAFETY: as above.
-                I8 => unsafe { self.row::<I8>(sums, Some(&offsets), row) },
-                // SAFETY: as above.
-                _ => unsafe { self.row::<ANY>(sums, Some(&offsets), row) },
-            }
+            // SAFETY: the caller's guarantee.
+            unsafe { self.any_row(sums, Some(&offsets), row) }
         }
     }
+
+    /// [`row`](Quick::row) of the form that there is.
+    ///
+    /// # Safety
+    /// See [`row`](Quick::row).
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+    #[expect(unsafe_code, reason = "reads sums and writes at strides")]
+    unsafe fn any_row(&self, sums: [*const i32; 4], offsets: Option<&[__m512i; 4]>, row: usize) {
+        match self.form() {
+            // SAFETY: the caller's guarantee.
+            U8 => unsafe { self.row::<U8>(sums, offsets, row) },
+            // SAFETY: as above.
+            I8 => unsafe { self.row::<I8>(sums, offsets, row) },
+            // SAFETY: as above.
+            ANY => unsafe { self.row::<ANY>(sums, offsets, row) },
+            // SAFETY: as above.
+            _ => unsafe { self.row::<{ ADDED | ANY }>(sums, offsets, row) },
+        }
+    }
+}
+
+/// 64 bytes, or those of the columns that there are.
+///
+/// # Safety
+/// They can be read.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+#[expect(unsafe_code, reason = "reads bytes")]
+unsafe fn others(from: *const u8, columns: u64) -> [__m128i; 4] {
+    if columns == u64::MAX {
+        return [0, 1, 2, 3].map(|i| {
+            let from = from.cast::<__m128i>().wrapping_add(i);
+            // SAFETY: the caller's guarantee.
+            unsafe { from.read_unaligned() }
+        });
+    }
+    // SAFETY: the caller's guarantee; no others are read.
+    let all = unsafe { _mm512_maskz_loadu_epi8(columns, from.cast()) };
+    [
+        _mm512_extracti32x4_epi32::<0>(all),
+        _mm512_extracti32x4_epi32::<1>(all),
+        _mm512_extracti32x4_epi32::<2>(all),
+        _mm512_extracti32x4_epi32::<3>(all),
+    ]
 }

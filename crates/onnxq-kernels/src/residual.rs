@@ -3,40 +3,88 @@
 
 #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
 use crate::Isa;
-use crate::{Cpu, Quantize, Quantized, Requantize, Residual, elementwise::CHUNK, tiers::tiers};
+use core::ops::Range;
 
-/// Adds the residual to the rows that begin at `rows` (`usize::MAX` for rows that nobody wants) and
-/// have `len` bytes. Rows that follow on each other are one.
-pub(crate) fn add_rows(
-    cpu: Cpu,
-    rows: impl Iterator<Item = usize>,
-    len: usize,
-    to: &Requantize<'_>,
-    y: &mut [u8],
-) {
-    let Some(residual) = &to.residual else {
-        return;
-    };
-    let mut together = 0..0;
-    for row in rows.filter(|&row| row != usize::MAX) {
-        if row != together.end {
-            add_one(cpu, together, to, residual, y);
-            together = row..row;
-        }
-        together.end += len;
-    }
-    add_one(cpu, together, to, residual, y);
+use crate::{Cpu, Output, Quantize, Quantized, Residual, elementwise::CHUNK, tiers::tiers};
+
+/// What is added to some columns of the rows of a turn.
+pub(crate) struct Addition<'a> {
+    columns: Range<usize>,
+    /// Of the bytes that the product has become.
+    zero: i32,
+    signed: bool,
+    residual: Residual<'a>,
 }
 
-fn add_one(
-    cpu: Cpu,
-    range: core::ops::Range<usize>,
-    to: &Requantize<'_>,
-    residual: &Residual<'_>,
-    y: &mut [u8],
-) {
-    let (y, other) = (&mut y[range.clone()], &residual.data[range]);
-    add(cpu, y, other, to.zero, to.bounds[0] < 0, residual);
+impl<'a> Addition<'a> {
+    /// The residual of the output, if there is one.
+    pub(crate) fn of(output: &Output<'a>, columns: Range<usize>) -> Option<Addition<'a>> {
+        let Output::Bytes(_, to) = output else {
+            return None;
+        };
+        Some(Addition {
+            columns,
+            zero: to.zero,
+            signed: to.bounds[0] < 0,
+            residual: to.residual?,
+        })
+    }
+
+    /// The places of the rows that begin at `rows`, but for those that nobody wants (`usize::MAX`).
+    fn places(&self, rows: &[usize]) -> impl Iterator<Item = Range<usize>> {
+        let Range { start, end } = self.columns;
+        let wanted = rows.iter().filter(|&&row| row != usize::MAX);
+        wanted.map(move |row| row + start..row + end)
+    }
+
+    /// Keeps what is in the result, if that is the other tensor.
+    pub(crate) fn save(&self, rows: &[usize], output: &Output<'_>, saved: &mut [u8]) {
+        let (Output::Bytes(y, _), None) = (output, self.residual.data) else {
+            return;
+        };
+        let saved = saved.chunks_exact_mut(self.columns.len());
+        for (place, saved) in self.places(rows).zip(saved) {
+            saved.copy_from_slice(&y[place]);
+        }
+    }
+
+    /// Adds the other tensor, or what has been saved of it. Rows that follow on each other are one.
+    pub(crate) fn add(&self, cpu: Cpu, rows: &[usize], output: &mut Output<'_>, saved: &[u8]) {
+        let Output::Bytes(y, _) = output else {
+            return;
+        };
+        let (other, is_saved) = match self.residual.data {
+            Some(data) => (data, false),
+            None => (saved, true),
+        };
+        let mut add = |place: Range<usize>, from: usize| {
+            let other = match self.residual.row {
+                true => &other[self.columns.clone()],
+                false => &other[from..from + place.len()],
+            };
+            add(
+                cpu,
+                &mut y[place],
+                other,
+                self.zero,
+                self.signed,
+                &self.residual,
+            );
+        };
+        let (mut together, mut from) = (0..0, 0);
+        for (i, place) in self.places(rows).enumerate() {
+            if place.start != together.end {
+                add(together, from);
+                together = place.start..place.start;
+                from = match is_saved {
+                    true => i * self.columns.len(),
+                    false => place.start,
+                };
+            }
+            together.end = place.end;
+        }
+        add(together, from);
+    }
 }
 
 /// What a chunk of bytes becomes with a chunk of others.

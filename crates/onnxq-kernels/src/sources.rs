@@ -49,6 +49,7 @@ pub static SOURCES: &[Source] = sources![
     "row_steps.rs",
     "rows.rs",
     "strided.rs",
+    "sum_steps.rs",
     "tiers.rs",
     "tile/amx.rs",
     "tile/avx2.rs",

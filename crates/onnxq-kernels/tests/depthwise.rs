@@ -156,11 +156,15 @@ impl Case {
                     let (upper, lower) = y.split_at_mut(rows / 3 * columns * channels);
                     for (rows, y) in [(0..rows / 3, upper), (rows / 3..rows, lower)] {
                         let residual = with_residual.then(|| Residual {
-                            data: &residual_data[rows.start * columns * channels..][..y.len()],
+                            data: Some(
+                                &residual_data[rows.start * columns * channels..][..y.len()],
+                            ),
+                            row: false,
                             signed: true,
                             scales,
                             zeros,
                             bounds: sum_bounds,
+                            steps: None,
                         });
                         let to = Requantize {
                             scale: &scale,

@@ -2,7 +2,7 @@
 
 use onnxq_kernels::{
     Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Product, Requantize, Residual,
-    Weights, pack, packed_len, scratch_lines,
+    Weights, pack, packed_len, scratch_lines, sum_steps,
 };
 use proptest::prelude::*;
 
@@ -169,13 +169,26 @@ impl Case {
 
         for (bounds, zero) in [([0, 255], 7), ([-128, 127], -3), ([-20, 31], 0)] {
             let residual = Residual {
-                data: &made.residual,
+                data: Some(&made.residual),
+                row: false,
                 signed: bounds[0] < 0,
                 scales: [0.02, 0.03, 0.035],
                 zeros: [5, zero],
                 bounds,
+                steps: None,
             };
-            for residual in [None, Some(residual)] {
+            let steps = sum_steps(cpu, zero, bounds, &residual);
+            assert!(steps.is_some(), "these sums have steps");
+            let in_steps = Residual { steps, ..residual };
+            let row = &made.residual[..self.columns];
+            let of_row = |residual| Residual {
+                data: Some(row),
+                row: true,
+                ..residual
+            };
+            let rows = [residual, in_steps].map(of_row);
+            let all = [residual, in_steps, rows[0], rows[1]].map(Some);
+            for residual in [None].into_iter().chain(all) {
                 let to = Requantize {
                     scale: &made.scale,
                     zero,
@@ -188,7 +201,8 @@ impl Case {
                         let rounded = scaled.round_ties_even() as i64 + i64::from(zero);
                         let q = rounded.clamp(bounds[0].into(), bounds[1].into()) as i32;
                         let Some(r) = residual else { return q as u8 };
-                        let other = value(r.data[i], r.signed) - r.zeros[0];
+                        let at = if r.row { i % self.columns } else { i };
+                        let other = value(made.residual[at], r.signed) - r.zeros[0];
                         let sum = (q - zero) as f32 * r.scales[0] + other as f32 * r.scales[1];
                         let y = (sum / r.scales[2]).round_ties_even() as i32 + r.zeros[1];
                         y.clamp(r.bounds[0], r.bounds[1]) as u8
@@ -197,6 +211,18 @@ impl Case {
                 let mut y = vec![0; len];
                 product.run(cpu, Output::Bytes(&mut y, to), &mut scratch);
                 assert_eq!(y, expected, "bytes, {}, {to:?}", cpu.isa());
+                let Some(residual) = residual.filter(|r| !r.row) else {
+                    continue;
+                };
+                // The same with the residual where the result will be.
+                let residual = Some(Residual {
+                    data: None,
+                    ..residual
+                });
+                y.copy_from_slice(&made.residual);
+                let to = Requantize { residual, ..to };
+                product.run(cpu, Output::Bytes(&mut y, to), &mut scratch);
+                assert_eq!(y, expected, "in place, {}", cpu.isa());
             }
         }
 

@@ -328,3 +328,97 @@ fn products_that_are_cast_and_multiplied() {
         assert_eq!(got.bytes(), expected.bytes());
     }
 }
+
+/// Three convolutions, the last of which has the result of the first added.
+fn residual(channels: usize, outputs: &str) -> String {
+    let mut numbers = Numbers(9);
+    let mut weights = || list((0..channels * channels).map(|_| numbers.code(true) / 8));
+    let (v, w) = (weights(), weights());
+    let dims = format!("uint8[1, {channels}, 5, 7]");
+    format!(
+        r#"<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>
+        main ({dims} x) => ({outputs})
+        <int8[{channels}, {channels}, 1, 1] v = {{{v}}}, int8[{channels}, {channels}, 1, 1] w = {{{w}}},
+         float s = {{0.02}}, uint8 z = {{117}}, float ws = {{0.01}}, int8 wz = {{0}}, float t = {{0.031}}, uint8 tz = {{3}}>
+        {{
+            r = QLinearConv (x, s, z, v, ws, wz, s, z)
+            m = QLinearConv (r, s, z, w, ws, wz, s, z)
+            c = QLinearConv (m, s, z, v, ws, wz, s, z)
+            y = com.microsoft.QLinearAdd (c, s, z, r, s, z, t, tz)
+        }}"#
+    )
+}
+
+/// The parameters of the step with such a kernel.
+fn parameters_of(text: &str, kernel: &str) -> Vec<String> {
+    let model = onnxq::parse(text).expect("a model");
+    let program = compile(&model, &CompileOptions::default()).expect("a program");
+    let source = program.source().expect("steps of codes");
+    let step = source.steps.iter().find(|s| s.kernel.starts_with(kernel));
+    let step = step.unwrap_or_else(|| panic!("no step {kernel}"));
+    step.parameters.iter().map(|p| p.name.clone()).collect()
+}
+
+#[test]
+fn a_sum_takes_the_place_of_what_nobody_else_reads() {
+    for channels in [24, 64, 100] {
+        let dims = format!("uint8[1, {channels}, 5, 7]");
+        let (alone, both) = (format!("{dims} y"), format!("{dims} y, {dims} r"));
+        let mut numbers = Numbers(1);
+        let x = (0..channels * 35).map(|_| numbers.below(256) as u8);
+        let given = [Tensor::from_vec(vec![1, channels, 5, 7], x.collect()).ok()];
+        for outputs in [&alone, &both] {
+            check(&residual(channels, outputs), &given);
+        }
+        // 24 columns are too few of a line for sums on the way to bytes.
+        let taken = channels > 24;
+        let parameters = parameters_of(&residual(channels, &alone), "conv+add");
+        assert_eq!(
+            !parameters.contains(&"other".to_owned()),
+            taken,
+            "{channels}"
+        );
+        let parameters = parameters_of(&residual(channels, &both), "conv+add");
+        assert!(parameters.contains(&"other".to_owned()), "{channels}");
+    }
+}
+
+/// The bias of a quantized Linear is a sum with one row; one of its operands is the result.
+#[test]
+fn rows_are_added_to_matrix_products() {
+    for (columns, rows) in [(24, 5), (96, 5), (130, 70), (128, 1)] {
+        for (other, dims) in [
+            ("bias", vec![columns]),
+            ("bias", vec![1, 1, columns]),
+            ("o", vec![1, rows, columns]),
+        ] {
+            let mut numbers = Numbers(columns as u64);
+            let w = list((0..40 * columns).map(|_| numbers.code(true)));
+            let b = list((0..columns).map(|_| numbers.code(false)));
+            let bias = if other == "bias" {
+                &dims
+            } else {
+                &vec![columns]
+            };
+            let text = format!(
+                r#"<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>
+                main (uint8[1, {rows}, 40] x, uint8[1, {rows}, {columns}] o) => (uint8[1, {rows}, {columns}] y)
+                <int8[40, {columns}] w = {{{w}}}, uint8[{}] bias = {{{b}}}, float s = {{0.02}}, uint8 z = {{117}},
+                 float ws = {{0.002}}, int8 wz = {{0}}, float t = {{0.027}}, uint8 tz = {{130}}>
+                {{
+                    m = QLinearMatMul (x, s, z, w, ws, wz, s, z)
+                    y = com.microsoft.QLinearAdd ({other}, t, z, m, s, z, t, tz)
+                }}"#,
+                list(bias)
+            );
+            let mut tensor = |width: usize| {
+                let bytes = (0..rows * width).map(|_| numbers.below(256) as u8);
+                Tensor::from_vec(vec![1, rows, width], bytes.collect()).ok()
+            };
+            let given = [tensor(40), tensor(columns)];
+            check(&text, &given);
+            let parameters = parameters_of(&text, "matmul+add");
+            assert!(parameters.contains(&"other".to_owned()));
+        }
+    }
+}

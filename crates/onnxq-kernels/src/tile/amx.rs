@@ -26,7 +26,7 @@ use crate::{
     Cpu, Isa, Line,
     epilogue::Finish,
     pack::{COLUMNS, STEP, STEP_BYTES},
-    requantize::{ANY, I8, Quick, U8},
+    requantize::{ADDED, ANY, I8, Quick, U8},
 };
 
 pub(super) const TILE: Tile = Tile {
@@ -95,11 +95,16 @@ unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut
         (1, None) => groups::<1, SIGNED, SUMS>,
         (2, None) => groups::<2, SIGNED, SUMS>,
         (_, None) => groups::<3, SIGNED, SUMS>,
-        (1, Some(_)) => groups::<1, SIGNED, ANY>,
-        (2, Some(_)) => groups::<2, SIGNED, ANY>,
-        (_, Some(U8)) => groups::<3, SIGNED, U8>,
-        (_, Some(I8)) => groups::<3, SIGNED, I8>,
-        (_, Some(_)) => groups::<3, SIGNED, ANY>,
+        (3, Some(U8)) => groups::<3, SIGNED, U8>,
+        (3, Some(I8)) => groups::<3, SIGNED, I8>,
+        (3, Some(ADDED_U8)) => groups::<3, SIGNED, ADDED_U8>,
+        (3, Some(ADDED_I8)) => groups::<3, SIGNED, ADDED_I8>,
+        (1, Some(U8 | I8 | ANY)) => groups::<1, SIGNED, ANY>,
+        (2, Some(U8 | I8 | ANY)) => groups::<2, SIGNED, ANY>,
+        (_, Some(U8 | I8 | ANY)) => groups::<3, SIGNED, ANY>,
+        (1, Some(_)) => groups::<1, SIGNED, ADDED_ANY>,
+        (2, Some(_)) => groups::<2, SIGNED, ADDED_ANY>,
+        (_, Some(_)) => groups::<3, SIGNED, ADDED_ANY>,
     };
     // SAFETY: the tile is chosen where the processor has the tier, and the caller's guarantees
     // are handed on.
@@ -123,6 +128,10 @@ const BEHIND: usize = 2;
 
 /// What becomes of the sums is not for here.
 const SUMS: u8 = u8::MAX;
+
+const ADDED_U8: u8 = ADDED | U8;
+const ADDED_I8: u8 = ADDED | I8;
+const ADDED_ANY: u8 = ADDED | ANY;
 
 /// See [`sweep`]; `G` is the number of groups, and `FORM` that of [`Finish::quick`], or [`SUMS`].
 ///
@@ -235,7 +244,13 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
             for (i, before) in before.iter_mut().enumerate() {
                 *before = place(first + i.min(count - 1));
             }
-            quick.begin(first, count);
+            let ahead = match end {
+                true => finish
+                    .next_turn
+                    .wrapping_sub((first - panel.start) * COLUMNS),
+                false => count * COLUMNS,
+            };
+            quick.begin(first, count, ahead);
             done = 0;
         }
         if end {

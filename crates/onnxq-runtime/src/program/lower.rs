@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::{
     Input, Output, Place, Program, ProgramError, ProgramOptions, Step, aligned,
     arena::{self, Life},
-    dead,
+    dead, in_place,
     source::Port,
     steps::{self, Kernel},
     store::Store,
@@ -474,6 +474,7 @@ impl<'m> Lowering<'m> {
 
     fn finish(mut self, inputs: Vec<Input>, outputs: Vec<Output>) -> Result<Program, ProgramError> {
         dead::remove(&mut self.steps, &outputs, self.buffers.len());
+        let shared = in_place::share(&mut self.steps, &outputs, &self.buffers);
         let scratch = self
             .steps
             .iter()
@@ -491,18 +492,20 @@ impl<'m> Lowering<'m> {
             .collect();
         for (i, step) in self.steps.iter().enumerate() {
             for &b in &step.results {
-                lives[b].first = lives[b].first.min(i);
-                lives[b].last = lives[b].last.max(i);
+                let life = &mut lives[shared[b]];
+                life.first = life.first.min(i);
+                life.last = life.last.max(i);
             }
             for place in &step.operands {
                 if let Place::Buffer(b) = *place {
-                    lives[b].last = lives[b].last.max(i);
+                    let life = &mut lives[shared[b]];
+                    life.last = life.last.max(i);
                 }
             }
         }
         for output in &outputs {
             if let Place::Buffer(b) = output.place {
-                lives[b].last = steps;
+                lives[shared[b]].last = steps;
             }
         }
         // What no step writes has no life.
@@ -516,7 +519,7 @@ impl<'m> Lowering<'m> {
             }
         }
         let (offsets, arena) = arena::place(&lives, steps);
-        let buffers = offsets.into_iter().zip(lives.iter().map(|life| life.lines));
+        let buffers = shared.iter().map(|&b| (offsets[b], lives[b].lines));
         let mut read = vec![false; self.constants.len()];
         let places = self.steps.iter().flat_map(|step| step.operands.iter());
         for place in places.chain(outputs.iter().map(|output| &output.place)) {

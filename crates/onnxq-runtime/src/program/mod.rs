@@ -11,6 +11,7 @@
 mod arena;
 mod call;
 mod dead;
+mod in_place;
 mod lower;
 mod source;
 mod steps;

@@ -49,7 +49,7 @@ impl Task<'_> {
         parts: usize,
         scratch: &mut [Line],
         y: &mut [u8],
-        other: &[u8],
+        other: Option<&[u8]>,
     ) {
         let Finish::Bytes {
             scale,
@@ -77,12 +77,15 @@ impl Task<'_> {
                 others: bytes_mut(others),
             });
         }
+        let other = other.unwrap_or(y);
         call.threads
             .run(work.iter_mut().collect(), |part: &mut Part<'_>| {
                 let (first, width) = (part.first, part.width);
                 let columns = first..first + width;
+                let is_row = added.is_some_and(|added| added.row);
                 for (row, others) in part.others.chunks_exact_mut(width).take(rows).enumerate() {
-                    others.copy_from_slice(&other[self.place(row) + first..][..width]);
+                    let place = if is_row { 0 } else { self.place(row) };
+                    others.copy_from_slice(&other[place + first..][..width]);
                 }
                 let product = Product {
                     left: Left {
@@ -102,11 +105,8 @@ impl Task<'_> {
                     zero,
                     bounds,
                     residual: added.map(|added| Residual {
-                        data: part.others,
-                        signed: added.signed,
-                        scales: added.scales,
-                        zeros: added.zeros,
-                        bounds: added.bounds,
+                        row: false,
+                        ..added.residual(Some(part.others))
                     }),
                 };
                 product.run(call.cpu, Output::Bytes(part.result, to), part.scratch);

@@ -7,7 +7,8 @@ use onnxq_tensor::{DType, Tensor};
 
 use super::{
     Kernel,
-    elementwise::byte_bounds,
+    added::{Added, following},
+    elementwise::{Quantization, byte_bounds},
     product::{
         Finish, PackedWeights, Rows, Task, column_lines, offsets, packed_zeros, product_name,
         task_scratch, write_columns, write_dynamic_operands, write_floats, write_product,
@@ -30,6 +31,8 @@ struct Static {
     scale: Vec<f32>,
     /// Zero point and bounds of codes; floats where there are none.
     to: Option<(i32, [i32; 2])>,
+    /// What is added to the codes.
+    added: Option<Added>,
 }
 
 /// Rows and depth of a left operand whose last axis is the depth.
@@ -125,7 +128,19 @@ fn lower_static(
     byte_bounds(x.dtype)?;
     let rows = rows(&x, weights.segment_depth())?;
     let weights = PackedWeights::new(weights, &mut lowering.weights);
+    let product = to
+        .zip(y_scale)
+        .map(|((zero, _), scale)| Quantization { scale, zero });
+    let (mut last, mut operands) = (n, vec![x.place]);
+    let add = product.and_then(|product| following(lowering, n, product, Layout::Plain));
+    let added = add.map(|(add, other, added)| {
+        lowering.absorb(add);
+        last = add;
+        operands.push(other);
+        added
+    });
     let kernel = Static {
+        added,
         offset: offsets(bias.iter().copied(), x_zero, &weights, &weight_zero),
         weights,
         rows,
@@ -134,12 +149,26 @@ fn lower_static(
         scale,
         to,
     };
-    lowering.push_node(n, Box::new(kernel), &[x.place], Layout::Plain)
+    lowering.push_result(n, last, Box::new(kernel), &operands, Layout::Plain)
 }
 
 impl Kernel for Static {
     fn name(&self, cpu: Cpu) -> String {
-        product_name("matmul", self.signed, cpu)
+        let what = match self.added {
+            Some(_) => "matmul+add",
+            None => "matmul",
+        };
+        product_name(what, self.signed, cpu)
+    }
+
+    fn overwritable(&self) -> Option<usize> {
+        self.added?.overwritable()
+    }
+
+    fn overwrite(&mut self) {
+        if let Some(added) = &mut self.added {
+            added.operand = None;
+        }
     }
 
     fn operations(&self) -> u64 {
@@ -160,7 +189,7 @@ impl Kernel for Static {
                     scale: &self.scale,
                     zero,
                     bounds,
-                    added: None,
+                    added: self.added,
                 };
                 (finish, Rows::Bytes(&mut y[..len]))
             }
@@ -186,14 +215,19 @@ impl Kernel for Static {
             zero: &self.weight_zero,
             finish,
         };
+        let other = self.added.and_then(|added| added.operand);
+        let other = other.map(|operand| call.bytes(operand));
         let scratch = std::mem::take(&mut call.scratch);
-        task.run(call, scratch, y, &[]);
+        task.run(call, scratch, y, other);
         Ok(())
     }
 
     fn write(&self, code: &mut Code<'_>) -> Written {
         let (depth, columns) = (self.weights.column_len(), self.weights.columns);
         code.operand(0, "x", "u8");
+        if let Some(operand) = self.added.and_then(|added| added.operand) {
+            code.operand(operand, "other", "u8");
+        }
         code.result(0, "y", if self.to.is_some() { "u8" } else { "f32" });
         let right = self.weights.write(code);
         let (offset, zero) = (
@@ -214,7 +248,8 @@ impl Kernel for Static {
         );
         match self.to {
             Some((zero, bounds)) => {
-                write_requantize(code, &self.scale, zero, bounds, None);
+                let added = self.added.map(|added| (added, "other".into()));
+                write_requantize(code, &self.scale, zero, bounds, added);
                 write_run(code, "Output::Bytes(y, requantize)");
             }
             None => {
@@ -424,7 +459,7 @@ impl Kernel for Dynamic {
             call,
             scratch,
             Rows::Floats(&mut y[..self.rows * columns]),
-            &[],
+            None,
         );
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Kernels of programs, by family. Each family is one file, and lines in [`FAMILIES`].
 
+mod added;
 mod attention;
 mod batched;
 mod broadcast;
@@ -54,6 +55,14 @@ pub(super) trait Kernel: Send + Sync {
     fn by_reference(&self) -> bool {
         false
     }
+
+    /// The last operand, if the result may take its place where nobody else needs it.
+    fn overwritable(&self) -> Option<usize> {
+        None
+    }
+
+    /// Says that the result takes that place: the operand is none any more, but in the result's memory before the step.
+    fn overwrite(&mut self) {}
 
     /// Computes the results.
     ///

@@ -1,12 +1,12 @@
 //! Products of bytes with packed weights: what convolutions and matrix products share.
 
 use onnxq_kernels::{
-    Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Packed, Product, Requantize, Residual,
-    Weights, pack, packed_len, scratch_lines,
+    Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Packed, Product, Requantize, Weights,
+    pack, packed_len, scratch_lines,
 };
 use onnxq_tensor::Tensor;
 
-use super::columns::column_parts_lines;
+use super::{added::Added, columns::column_parts_lines};
 use crate::program::{
     call::Call,
     source::{Code, Expr, record},
@@ -122,17 +122,6 @@ pub(super) fn offsets(
     bias.zip(&weights.sums).enumerate().map(column).collect()
 }
 
-/// A tensor that is added to a requantized product, see [`Residual`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Added {
-    /// Which operand of the step it is.
-    pub(super) operand: usize,
-    pub(super) signed: bool,
-    pub(super) scales: [f32; 3],
-    pub(super) zeros: [i32; 2],
-    pub(super) bounds: [i32; 2],
-}
-
 /// What becomes of the sums.
 pub(super) enum Finish<'a> {
     /// Bytes.
@@ -148,6 +137,17 @@ pub(super) enum Finish<'a> {
         bias: &'a [f32],
         activation: Activation,
     },
+}
+
+impl Finish<'_> {
+    /// What is added to rows that begin `at` so many elements.
+    fn others<'o>(&self, other: Option<&'o [u8]>, at: usize) -> Option<&'o [u8]> {
+        let is_row = matches!(self, Finish::Bytes { added: Some(added), .. } if added.row);
+        match is_row {
+            true => other,
+            false => other.map(|other| other.get(at..).unwrap_or_default()),
+        }
+    }
 }
 
 /// One product of one image or matrix: which rows go where.
@@ -199,7 +199,13 @@ pub(super) fn task_scratch(weights: &PackedWeights, threads: usize) -> usize {
 impl Task<'_> {
     /// Computes the product into `y`, spread over the threads of the call. `others` has what
     /// [`Added`] names, from the same place on as `y`.
-    pub(super) fn run(&self, call: &Call<'_>, scratch: &mut [Line], y: Rows<'_>, other: &[u8]) {
+    pub(super) fn run(
+        &self,
+        call: &Call<'_>,
+        scratch: &mut [Line],
+        y: Rows<'_>,
+        other: Option<&[u8]>,
+    ) {
         let g = &self.geometry;
         let parts = call.threads.parts(self.nanoseconds());
         let y = match y {
@@ -259,7 +265,7 @@ impl Task<'_> {
             };
             product.run(
                 cpu,
-                self.output(part, other.get(at..).unwrap_or_default()),
+                self.output(part, self.finish.others(other, at)),
                 scratch,
             );
         });
@@ -271,7 +277,7 @@ impl Task<'_> {
         sums * (self.weights.column_len() as u64 + 128) / 1000
     }
 
-    fn output<'y>(&'y self, y: Rows<'y>, other: &'y [u8]) -> Output<'y> {
+    fn output<'y>(&'y self, y: Rows<'y>, other: Option<&'y [u8]>) -> Output<'y> {
         match (y, &self.finish) {
             (
                 Rows::Bytes(y),
@@ -282,13 +288,7 @@ impl Task<'_> {
                     added,
                 },
             ) => {
-                let residual = added.map(|added| Residual {
-                    data: other,
-                    signed: added.signed,
-                    scales: added.scales,
-                    zeros: added.zeros,
-                    bounds: added.bounds,
-                });
+                let residual = added.map(|added| added.residual(other));
                 let to = Requantize {
                     scale,
                     zero: *zero,
@@ -388,7 +388,7 @@ pub(super) fn write_columns(
 }
 
 /// How sums become bytes as source text, into `requantize`. `other` is an expression for the slice that
-/// `added` adds.
+/// `added` adds, where the result does not have it.
 pub(super) fn write_requantize(
     code: &mut Code<'_>,
     scale: &[f32],
@@ -396,15 +396,7 @@ pub(super) fn write_requantize(
     bounds: [i32; 2],
     added: Option<(Added, Expr)>,
 ) {
-    let residual = added.map(|(added, other)| {
-        record!(Residual {
-            data: other,
-            signed: added.signed,
-            scales: added.scales,
-            zeros: added.zeros,
-            bounds: added.bounds,
-        })
-    });
+    let residual = added.map(|(added, other)| added.write(other));
     let requantize = record!(Requantize {
         scale: code.floats(scale),
         zero: zero,

@@ -331,7 +331,7 @@ impl Codes {
                 activation: Activation::Identity,
             },
         };
-        task.run(call, scratch, Rows::Floats(y), &[]);
+        task.run(call, scratch, Rows::Floats(y), None);
     }
 
     fn scratch(&self, rows: usize, threads: usize) -> usize {

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use onnxq_kernels::{
-    Cpu, DepthwiseWeights, Image, Line, Requantize, Residual, Window, bytes, bytes_mut,
-    depthwise_packed_len, depthwise_scratch_lines, pack_depthwise,
+    Cpu, DepthwiseWeights, Image, Line, Requantize, Window, bytes, bytes_mut, depthwise_packed_len,
+    depthwise_scratch_lines, pack_depthwise,
 };
 use onnxq_ops::EvalError;
 use onnxq_tensor::Tensor;
@@ -247,7 +247,7 @@ impl Kernel for Depthwise {
         let other = self
             .codes
             .added
-            .map(|added| (added, call.bytes(added.operand)));
+            .and_then(|added| Some((added, call.bytes(added.operand?))));
         let (shape, cpu) = (&self.shape, call.cpu);
         let (signed, offset) = (self.signed, &self.offset[..]);
         let part = |kernel: &onnxq_kernels::Depthwise<'_>,
@@ -255,13 +255,7 @@ impl Kernel for Depthwise {
                     at: usize,
                     y: &mut [u8],
                     scratch: &mut [Line]| {
-            let residual = other.map(|(added, data)| Residual {
-                data: &data[at..][..y.len()],
-                signed: added.signed,
-                scales: added.scales,
-                zeros: added.zeros,
-                bounds: added.bounds,
-            });
+            let residual = other.map(|(added, data)| added.residual(Some(&data[at..][..y.len()])));
             let to = Requantize {
                 scale: &self.codes.scale,
                 zero: self.codes.zero,
@@ -278,8 +272,8 @@ impl Kernel for Depthwise {
     fn write(&self, code: &mut Code<'_>) -> Written {
         let (shape, codes) = (&self.shape, &self.codes);
         code.operand(0, "x", "u8");
-        if let Some(added) = codes.added {
-            code.operand(added.operand, "other", "u8");
+        if let Some(operand) = codes.added.and_then(|added| added.operand) {
+            code.operand(operand, "other", "u8");
         }
         code.result(0, "y", "u8");
         let [_, y_len] = shape.image_lens();

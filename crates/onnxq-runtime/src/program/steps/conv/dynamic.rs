@@ -382,7 +382,7 @@ impl Dynamic {
                     },
                 };
                 let part = &mut y[i * y_len..(i + 1) * y_len][columns.start..];
-                task.run(call, scratch, Rows::Floats(part), &[]);
+                task.run(call, scratch, Rows::Floats(part), None);
             }
         }
     }

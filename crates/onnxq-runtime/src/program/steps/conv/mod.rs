@@ -8,7 +8,6 @@ mod shape;
 
 use onnxq_ir::{NodeId, Op};
 use onnxq_kernels::Cpu;
-use onnxq_tensor::DType;
 
 use self::{
     depthwise::Depthwise,
@@ -17,13 +16,11 @@ use self::{
 };
 use super::{
     Kernel,
+    added::{Added, following},
     elementwise::{Quantization, byte_bounds},
-    product::{Added, PackedWeights, offsets, packed_zeros, product_name},
+    product::{PackedWeights, offsets, packed_zeros, product_name},
 };
-use crate::program::{
-    Place,
-    lower::{Layout, Lowering},
-};
+use crate::program::lower::{Layout, Lowering};
 
 /// How the sums of a static convolution become codes.
 struct Codes {
@@ -87,7 +84,7 @@ pub(super) fn qlinear(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option
     };
     let mut last = n;
     let mut operands = vec![x.place];
-    if let Some((add, other, added)) = residual(lowering, n, product) {
+    if let Some((add, other, added)) = following(lowering, n, product, Layout::ChannelsLast) {
         last = add;
         operands.push(other);
         codes.added = Some(added);
@@ -121,55 +118,4 @@ pub(super) fn qlinear(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option
     };
     w.release();
     lowering.push_result(n, last, kernel, &operands, Layout::ChannelsLast)
-}
-
-/// The QLinearAdd that alone uses the result of `n`, if its other operand is there already.
-fn residual(
-    lowering: &mut Lowering<'_>,
-    n: NodeId,
-    product: Quantization,
-) -> Option<(NodeId, Place, Added)> {
-    let result = lowering.graph.result(n, 0);
-    let (add, operand, op) = lowering.sole_user(result)?;
-    let is_add = op.domain == "com.microsoft" && op.op_type == "QLinearAdd";
-    if !is_add || !matches!(operand, 0 | 3) {
-        return None;
-    }
-    let (of_product, of_other) = match operand {
-        0 => (0, 3),
-        _ => (3, 0),
-    };
-    let quantization = |at: usize| {
-        Some(Quantization {
-            scale: lowering.scalar(add, at + 1)?,
-            zero: lowering.zero_point(add, at + 2)?,
-        })
-    };
-    // The sum must take the product for what it is.
-    let [first, other, sum] = [of_product, of_other, 5].map(|at| match at {
-        5 => Some(Quantization {
-            scale: lowering.scalar(add, 6)?,
-            zero: lowering.zero_point(add, 7)?,
-        }),
-        at => quantization(at),
-    });
-    let (first, other_of, sum) = (first?, other?, sum?);
-    if first != product {
-        return None;
-    }
-    let v = lowering.graph.operand(add, of_other)?;
-    let (y_dtype, y_dims) = lowering.type_of(lowering.graph.result(add, 0))?;
-    let bounds = byte_bounds(y_dtype)?;
-    let home = lowering.home(v)?;
-    let same = home.dims == y_dims && lowering.type_of(result)?.1 == y_dims;
-    byte_bounds(home.dtype).filter(|_| same)?;
-    let other = lowering.channels_last(v)?;
-    let added = Added {
-        operand: 1,
-        signed: other.dtype == DType::I8,
-        scales: [first.scale, other_of.scale, sum.scale],
-        zeros: [other_of.zero, sum.zero],
-        bounds,
-    };
-    Some((add, other.place, added))
 }

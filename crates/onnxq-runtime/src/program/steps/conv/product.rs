@@ -50,12 +50,20 @@ impl Kernel for Dense {
         self.shape.padded_lines() + products.max().unwrap_or(0)
     }
 
+    fn overwritable(&self) -> Option<usize> {
+        self.codes.added?.overwritable()
+    }
+
+    fn overwrite(&mut self) {
+        if let Some(added) = &mut self.codes.added {
+            added.operand = None;
+        }
+    }
+
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
         let (x, y) = (call.bytes(0), call.result(0));
-        let other = match self.codes.added {
-            Some(added) => call.bytes(added.operand),
-            None => &[],
-        };
+        let other = self.codes.added.and_then(|added| added.operand);
+        let other = other.map(|operand| call.bytes(operand));
         let scratch = std::mem::take(&mut call.scratch);
         let shape = &self.shape;
         let (padded, scratch) = scratch.split_at_mut(shape.padded_lines());
@@ -88,7 +96,7 @@ impl Kernel for Dense {
                 };
                 let at = i * y_len + columns.start;
                 let part = &mut y[i * y_len..(i + 1) * y_len][columns.start..];
-                let other = other.get(at..).unwrap_or_default();
+                let other = other.map(|other| other.get(at..).unwrap_or_default());
                 task.run(call, scratch, Rows::Bytes(part), other);
             }
         }
@@ -98,11 +106,12 @@ impl Kernel for Dense {
     fn write(&self, code: &mut Code<'_>) -> Written {
         let (shape, codes) = (&self.shape, &self.codes);
         code.operand(0, "x", "u8");
-        if let Some(added) = codes.added {
-            code.operand(added.operand, "other", "u8");
+        let other = codes.added.and_then(|added| added.operand);
+        if let Some(operand) = other {
+            code.operand(operand, "other", "u8");
         }
         code.result(0, "y", "u8");
-        shape.write_images(code, codes.added.is_some(), |code| {
+        shape.write_images(code, other.is_some(), |code| {
             let mut left = "x";
             if !shape.in_place() {
                 let [x_len, _] = shape.image_lens();

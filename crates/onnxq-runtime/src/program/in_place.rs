@@ -1,0 +1,43 @@
+//! Results that take the place of an operand: memory that is in the cache already is written to.
+
+use onnxq_kernels::Line;
+
+use super::{Output, Place, Step};
+
+/// For each buffer the one whose memory it has: its own, or that of an operand which nobody needs after
+/// the step, and which is no operand any more then. `bytes` are the lengths of the buffers.
+pub(super) fn share(steps: &mut [Step], outputs: &[Output], bytes: &[usize]) -> Vec<usize> {
+    // The last step that reads a buffer.
+    let mut last = vec![0; bytes.len()];
+    for (i, step) in steps.iter().enumerate() {
+        for place in &step.operands {
+            if let Place::Buffer(b) = *place {
+                last[b] = i;
+            }
+        }
+    }
+    for output in outputs {
+        if let Place::Buffer(b) = output.place {
+            last[b] = usize::MAX;
+        }
+    }
+    let mut shared: Vec<usize> = (0..bytes.len()).collect();
+    for (i, step) in steps.iter_mut().enumerate() {
+        let (Some(operand), &[result]) = (step.kernel.overwritable(), &step.results[..]) else {
+            continue;
+        };
+        let (Some((&Place::Buffer(b), others)), true) = (
+            step.operands.split_last(),
+            operand + 1 == step.operands.len(),
+        ) else {
+            continue;
+        };
+        let fits = Line::count(bytes[b]) == Line::count(bytes[result]);
+        if fits && last[b] == i && !others.contains(&Place::Buffer(b)) {
+            step.kernel.overwrite();
+            step.operands.truncate(operand);
+            shared[result] = shared[b];
+        }
+    }
+    shared
+}
