@@ -238,11 +238,11 @@ impl Product<'_> {
             },
             false => None,
         };
-        // Whether a residual is added after each turn.
+        // Whether a residual is left to be added after each turn.
         #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
-        let adds = !quick.as_ref().is_some_and(Quick::adds);
+        let is_left = !quick.as_ref().is_some_and(Quick::adds);
         #[cfg(not(all(target_arch = "x86_64", feature = "avx512vnni")))]
-        let adds = true;
+        let is_left = true;
         let mut rows = [usize::MAX; GROUPS * ROWS];
         let mut row_sums = [0; GROUPS * ROWS];
         for first_block in (0..blocks).step_by(panel) {
@@ -303,7 +303,7 @@ impl Product<'_> {
                     block.segment_strides = [right.steps() * STEP, 0];
                 }
                 let columns = panel.start * COLUMNS..right.columns.min(panel.end * COLUMNS);
-                let residual = Addition::of(output, columns).filter(|_| adds);
+                let residual = Addition::of(output, columns).filter(|_| is_left);
                 if let Some(residual) = &residual {
                     residual.save(rows, output, saved);
                 }

@@ -5,7 +5,7 @@
 //! for three of four sums; where they do not, the few pairs close to the middle between two results mostly agree a few units
 //! in the last place away. Where nothing nearby does, the sum is computed as it is defined.
 
-use crate::{Combine, Cpu, Quantize, Quantized, Residual, SumSteps, epilogue::round, tiers::tiers};
+use crate::{Cpu, Residual, SumSteps, epilogue::round, residual, tiers::tiers};
 
 /// How many units in the last place are tried each way.
 const REACH: i32 = 5;
@@ -54,8 +54,9 @@ pub fn sum_steps(
 /// The definition for all pairs.
 struct Table {
     cpu: Cpu,
-    /// Every other number, and every product as bytes are numbered from the least on.
+    /// What each byte of the other tensor stands for.
     others: [i32; 256],
+    /// Products less their zero point.
     products: core::ops::RangeInclusive<i32>,
     sum_zero: i32,
     sum_bounds: [i32; 2],
@@ -68,20 +69,6 @@ struct Table {
 
 impl Table {
     fn new(cpu: Cpu, zero: i32, bounds: [i32; 2], residual: &Residual<'_>) -> Table {
-        let of = |scale, zero, signed| Quantized {
-            scale,
-            zero,
-            signed,
-        };
-        let [scale, other_scale, sum_scale] = residual.scales;
-        let [other_zero, sum_zero] = residual.zeros;
-        let product = of(scale, zero, bounds[0] < 0);
-        let other = of(other_scale, other_zero, residual.signed);
-        let to = Quantize {
-            scale: sum_scale,
-            zero: sum_zero,
-            bounds: residual.bounds,
-        };
         let number = |byte: u8, signed| {
             if signed {
                 i32::from(byte as i8)
@@ -92,16 +79,15 @@ impl Table {
         let bytes: [u8; 256] = core::array::from_fn(|i| i as u8);
         let mut sums = [[0; 256]; 256];
         for (q, sums) in (bounds[0]..=bounds[1]).zip(&mut sums) {
-            let mut row = [0; 256];
-            let products = [q as u8; 256];
-            Combine::Add.run(cpu, (&products, product), (&bytes, other), to, &mut row);
+            let mut row = [q as u8; 256];
+            residual::add(cpu, &mut row, &bytes, zero, bounds[0] < 0, residual);
             *sums = row.map(|sum| number(sum, residual.bounds[0] < 0));
         }
         Table {
             cpu,
             others: bytes.map(|byte| number(byte, residual.signed)),
             products: bounds[0] - zero..=bounds[1] - zero,
-            sum_zero,
+            sum_zero: residual.zeros[1],
             sum_bounds: residual.bounds,
             sums,
             known: [None; 32],

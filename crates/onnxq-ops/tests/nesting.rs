@@ -3,7 +3,10 @@
 use std::cell::Cell;
 
 use onnxq_ir::{Attr, Graph, Model, Op, Type, Value as IrValue, def::ValueDef};
-use onnxq_ops::{Value, infer, interpret::Interpreter};
+use onnxq_ops::{
+    Value, infer,
+    interpret::{ELEMENTS_PER_UNIT, Interpreter},
+};
 use onnxq_tensor::{DType, Dims, Tensor};
 
 fn output(name: &str) -> ValueDef {
@@ -143,4 +146,25 @@ fn fuel_bounds_the_work_of_all_depths() {
     assert!(message.contains("takes more work"), "{message}");
     assert!(message.contains("'loop'"), "{message}");
     assert_eq!(left, 0);
+}
+
+#[test]
+fn fuel_counts_the_elements_of_results() {
+    let mut graph = Graph::new("main");
+    let x = graph.add_input("x", None);
+    let y = graph.insert(Op::new("Identity"), &[x], "y");
+    graph.add_output(output("y"), y);
+    let model = model(graph);
+    let used = |len: usize| {
+        let fuel = Cell::new(1000);
+        let x = Value::Tensor(Tensor::vector(vec![1f32; len]));
+        let result = Interpreter::new(&model)
+            .fuelled(&fuel)
+            .run(&model.graph, vec![Some(x)]);
+        assert!(result.is_ok());
+        1000 - fuel.get()
+    };
+    // The graph and its operation.
+    assert_eq!(used(ELEMENTS_PER_UNIT - 1), 2);
+    assert_eq!(used(5 * ELEMENTS_PER_UNIT), 2 + 5);
 }

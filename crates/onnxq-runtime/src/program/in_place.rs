@@ -26,16 +26,14 @@ pub(super) fn share(steps: &mut [Step], outputs: &[Output], bytes: &[usize]) -> 
         let (Some(operand), &[result]) = (step.kernel.overwritable(), &step.results[..]) else {
             continue;
         };
-        let (Some((&Place::Buffer(b), others)), true) = (
-            step.operands.split_last(),
-            operand + 1 == step.operands.len(),
-        ) else {
+        let Some((&Place::Buffer(b), others)) = step.operands.split_last() else {
             continue;
         };
         let fits = Line::count(bytes[b]) == Line::count(bytes[result]);
-        if fits && last[b] == i && !others.contains(&Place::Buffer(b)) {
-            step.kernel.overwrite();
-            step.operands.truncate(operand);
+        let is_last = *operand == Some(others.len());
+        if is_last && fits && last[b] == i && !others.contains(&Place::Buffer(b)) {
+            *operand = None;
+            step.operands.pop();
             shared[result] = shared[b];
         }
     }

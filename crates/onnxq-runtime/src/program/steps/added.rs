@@ -39,10 +39,10 @@ impl Added {
         }
     }
 
-    /// The operand, if the result may take its place.
-    pub(super) fn overwritable(&self) -> Option<usize> {
+    /// See [`Kernel::overwritable`](super::Kernel::overwritable).
+    pub(super) fn overwritable(&mut self) -> Option<&mut Option<usize>> {
         // Without steps the other tensor is read when the result has been written.
-        self.steps.and(self.operand).filter(|_| !self.row)
+        (self.steps.is_some() && !self.row).then_some(&mut self.operand)
     }
 
     /// The same as source text. `other` is an expression for the slice, which is not asked for where the result has it.
@@ -93,13 +93,7 @@ pub(super) fn following(
         })
     };
     // The sum must take the product for what it is.
-    let [first, other, sum] = [of_product, of_other, 5].map(|at| match at {
-        5 => Some(Quantization {
-            scale: lowering.scalar(add, 6)?,
-            zero: lowering.zero_point(add, 7)?,
-        }),
-        at => quantization(at),
-    });
+    let [first, other, sum] = [of_product, of_other, 5].map(quantization);
     let (first, other_of, sum) = (first?, other?, sum?);
     if first != product {
         return None;
@@ -108,11 +102,11 @@ pub(super) fn following(
     let (y_dtype, y_dims) = lowering.type_of(lowering.graph.result(add, 0))?;
     let bounds = byte_bounds(y_dtype)?;
     let home = lowering.home(v)?;
-    let (columns, channels) = match layout {
-        Layout::Plain => (*y_dims.last()?, None),
-        Layout::ChannelsLast => (*y_dims.get(1)?, Some(())),
+    let columns = match layout {
+        Layout::Plain => *y_dims.last()?,
+        Layout::ChannelsLast => *y_dims.get(1)?,
     };
-    let row = channels.is_none()
+    let row = layout == Layout::Plain
         && home.dims != y_dims
         && home.dims.last() == Some(&columns)
         && home.len() == columns

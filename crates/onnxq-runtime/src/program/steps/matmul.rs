@@ -161,14 +161,8 @@ impl Kernel for Static {
         product_name(what, self.signed, cpu)
     }
 
-    fn overwritable(&self) -> Option<usize> {
-        self.added?.overwritable()
-    }
-
-    fn overwrite(&mut self) {
-        if let Some(added) = &mut self.added {
-            added.operand = None;
-        }
+    fn overwritable(&mut self) -> Option<&mut Option<usize>> {
+        self.added.as_mut()?.overwritable()
     }
 
     fn operations(&self) -> u64 {

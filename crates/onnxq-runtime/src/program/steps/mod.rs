@@ -56,13 +56,11 @@ pub(super) trait Kernel: Send + Sync {
         false
     }
 
-    /// The last operand, if the result may take its place where nobody else needs it.
-    fn overwritable(&self) -> Option<usize> {
+    /// The number of the last operand, if the result may take its place where nobody else needs it. It becomes `None` then: the
+    /// operand is none any more, but in the result's memory before the step.
+    fn overwritable(&mut self) -> Option<&mut Option<usize>> {
         None
     }
-
-    /// Says that the result takes that place: the operand is none any more, but in the result's memory before the step.
-    fn overwrite(&mut self) {}
 
     /// Computes the results.
     ///

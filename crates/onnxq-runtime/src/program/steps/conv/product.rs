@@ -50,14 +50,8 @@ impl Kernel for Dense {
         self.shape.padded_lines() + products.max().unwrap_or(0)
     }
 
-    fn overwritable(&self) -> Option<usize> {
-        self.codes.added?.overwritable()
-    }
-
-    fn overwrite(&mut self) {
-        if let Some(added) = &mut self.codes.added {
-            added.operand = None;
-        }
+    fn overwritable(&mut self) -> Option<&mut Option<usize>> {
+        self.codes.added.as_mut()?.overwritable()
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
