@@ -166,7 +166,10 @@ pub(crate) fn finish(
         false => [0; COLUMNS],
     };
     match output {
-        Output::Sums(y) => to_sums(cpu, sums, rows, row_sums, columns, &offset, &zero, y),
+        Output::Sums(y) => match columns.count == COLUMNS && !zeros {
+            true => to_sums_whole(cpu, sums, rows, columns.first, &offset, y),
+            false => to_sums(cpu, sums, rows, row_sums, columns, &offset, &zero, y),
+        },
         Output::Bytes(y, to) => {
             let scales = columns.of(to.scale);
             // The residual is added when all columns of a row are there.
@@ -195,19 +198,32 @@ pub(crate) fn finish(
         } => {
             let scales = columns.of(scale);
             let biases = (!bias.is_empty()).then(|| columns.of(bias));
-            to_floats(
-                cpu,
-                sums,
-                rows,
-                row_sums,
-                columns,
-                &offset,
-                &zero,
-                &scales,
-                biases.as_ref(),
-                *activation,
-                y,
-            );
+            match columns.count == COLUMNS && !zeros {
+                true => to_floats_whole(
+                    cpu,
+                    sums,
+                    rows,
+                    columns.first,
+                    &offset,
+                    &scales,
+                    biases.as_ref(),
+                    *activation,
+                    y,
+                ),
+                false => to_floats(
+                    cpu,
+                    sums,
+                    rows,
+                    row_sums,
+                    columns,
+                    &offset,
+                    &zero,
+                    &scales,
+                    biases.as_ref(),
+                    *activation,
+                    y,
+                ),
+            }
         }
     }
 }
@@ -265,6 +281,21 @@ fn corrected(sum: i32, offset: i32, row_sum: i32, zero: i32) -> i32 {
 }
 
 tiers! {
+    /// The case that matters: all 16 columns, no zero points of weights.
+    fn to_sums_whole(
+        sums: &[i32], rows: &[usize], first: usize, offset: &[i32; COLUMNS], y: &mut [i32],
+    ) {
+        for (sums, &row) in sums.chunks_exact(COLUMNS).zip(rows) {
+            if row == usize::MAX {
+                continue;
+            }
+            let y = &mut y[row + first..][..COLUMNS];
+            for j in 0..COLUMNS {
+                y[j] = sums[j].wrapping_add(offset[j]);
+            }
+        }
+    }
+
     fn to_sums(
         sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
         offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], y: &mut [i32],
@@ -280,7 +311,7 @@ tiers! {
         }
     }
 
-    /// The case that matters: all 16 columns, no zero points of weights.
+    /// The same for bytes.
     fn to_bytes_whole(
         sums: &[i32], rows: &[usize], first: usize, offset: &[i32; COLUMNS],
         scales: &[f32; COLUMNS], zero: i32, bounds: [i32; 2], y: &mut [u8],
@@ -314,6 +345,29 @@ tiers! {
         }
     }
 
+    /// The case that matters, see above.
+    fn to_floats_whole(
+        sums: &[i32], rows: &[usize], first: usize, offset: &[i32; COLUMNS],
+        scales: &[f32; COLUMNS], bias: Option<&[f32; COLUMNS]>, activation: Activation, y: &mut [f32],
+    ) {
+        for (sums, &row) in sums.chunks_exact(COLUMNS).zip(rows) {
+            if row == usize::MAX {
+                continue;
+            }
+            let mut values = [0.0; COLUMNS];
+            for j in 0..COLUMNS {
+                values[j] = sums[j].wrapping_add(offset[j]) as f32 * scales[j];
+            }
+            if let Some(bias) = bias {
+                for j in 0..COLUMNS {
+                    values[j] += bias[j];
+                }
+            }
+            activate(activation, &mut values);
+            y[row + first..][..COLUMNS].copy_from_slice(&values);
+        }
+    }
+
     fn to_floats(
         sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
         offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], scales: &[f32; COLUMNS],
@@ -333,11 +387,7 @@ tiers! {
                 }
             }
             activate(activation, &mut values);
-            let y = &mut y[row + columns.first..];
-            match y.first_chunk_mut() {
-                Some(y) if columns.count == COLUMNS => *y = values,
-                _ => y[..columns.count].copy_from_slice(&values[..columns.count]),
-            }
+            y[row + columns.first..][..columns.count].copy_from_slice(&values[..columns.count]);
         }
     }
 }

@@ -208,13 +208,27 @@ impl Product<'_> {
         let (staged, saved, sums) = (bytes_mut(staged), bytes_mut(saved), integers(sums));
         let blocks = right.columns.div_ceil(COLUMNS);
         let (sums, start) = sums.split_at_mut(blocks * GROUPS * ROWS * COLUMNS);
-        let rows = left.geometry.rows().min(tile.groups * ROWS);
         let caches = caches();
-        // What of the left operand stays in the first-level cache beside the weights.
-        let passes = left.geometry.bytes(rows).div_ceil(caches.first / 3 * 2);
-        let pass_steps = steps.div_ceil(passes.max(1));
+        // What of the left operand stays in the first-level cache beside the weights. Tiles without a sweep go through a
+        // few rows at a time, and only these need to stay.
+        let room = match tile.sweep {
+            Some(_) => caches.first / 3 * 2,
+            None => caches.first / 3 * 4,
+        };
+        let passes = |groups: usize| {
+            let rows = left.geometry.rows().min(groups * ROWS);
+            left.geometry.bytes(rows).div_ceil(room).max(1)
+        };
+        // A group less, where that saves keeping sums from pass to pass.
+        let groups =
+            match tile.groups > 1 && passes(tile.groups) > 1 && passes(tile.groups - 1) == 1 {
+                true => tile.groups - 1,
+                false => tile.groups,
+            };
+        let passes = passes(groups);
+        let pass_steps = steps.div_ceil(passes);
         // As many rows at a time for each turn as are needed for the fewest turns.
-        let turns = walk.groups.div_ceil(tile.groups);
+        let turns = walk.groups.div_ceil(groups);
         let turn = walk.groups.div_ceil(turns);
         let panel = match turns {
             1 => blocks,
