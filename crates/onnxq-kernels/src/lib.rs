@@ -47,11 +47,13 @@ mod row_steps;
 mod rows;
 #[cfg(feature = "sources")]
 mod sources;
+mod staging;
 mod strided;
 mod sum_steps;
 mod tiers;
 mod tile;
 mod transpose;
+mod walk;
 
 pub use activation::{Unary, unary, unary_in_place};
 pub use attention::{Attention, Heads, Mask};
@@ -73,7 +75,7 @@ pub use image::{Image, Planes, Window, pad};
 pub use isa::{Cpu, Isa, UnknownIsa};
 pub use lookup::{lookup, lookup_floats, lookup_in_place};
 pub use memory::{Line, bytes, bytes_mut};
-pub use pack::{Packed, Weights, pack, packed_len};
+pub use pack::{Packed, Weights, pack, packed_len, product_steps};
 pub use pool::{Average, Pool, global_average, global_mean};
 pub use product::{Geometry, Left, Product, scratch_lines};
 pub use recurrent::{gru_cell_linear, gru_gates, gru_state, lstm_cell};

@@ -73,9 +73,14 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// Steps of a product whose rows have so many segments of so many bytes: what its time grows with.
+pub fn product_steps(segments: usize, depth: usize) -> usize {
+    segments * depth.div_ceil(STEP)
+}
+
 /// Bytes that [`pack`] needs for `columns` × `segments` × `depth` weights.
 pub fn packed_len(columns: usize, segments: usize, depth: usize) -> usize {
-    columns.div_ceil(COLUMNS) * segments * depth.div_ceil(STEP) * STEP_BYTES
+    columns.div_ceil(COLUMNS) * product_steps(segments, depth) * STEP_BYTES
 }
 
 /// Packed weights.

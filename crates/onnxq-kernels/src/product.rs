@@ -10,6 +10,9 @@
 //! convolution with stride 1 over a padded image, groups may go on from run to run, over rows that
 //! are nobody's result, if there are fewer groups in all. Where both would leave much of many groups empty, as short
 //! runs do, rows are copied to groups that are full.
+//!
+//! Weights may be packed as one segment where rows have several. Then the segments of each row are copied to follow each
+//! other: short ones, as of a window over three channels, take far fewer steps together than each by itself.
 
 use crate::{
     Cpu, Line, bytes_mut,
@@ -18,7 +21,9 @@ use crate::{
     memory::integers,
     pack::{COLUMNS, Packed, STEP, packed_len},
     residual::Addition,
+    staging::Staging,
     tile::{Block, GROUPS, ROWS, Tile, tile},
+    walk::Walk,
 };
 #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
 use crate::{
@@ -65,7 +70,7 @@ impl Geometry {
     }
 
     /// Offset of the last segment of a row.
-    fn last_segment(&self) -> usize {
+    pub(crate) fn last_segment(&self) -> usize {
         self.segments
             .iter()
             .zip(self.segment_strides)
@@ -108,7 +113,12 @@ pub struct Product<'a> {
 pub fn scratch_lines(right: &Packed<'_>) -> usize {
     let offsets = Line::count(right.columns * size_of::<i32>());
     let sums = right.columns.div_ceil(COLUMNS) * GROUPS * ROWS;
-    GROUPS * ROWS * Line::count(pitch(right)) + sums + offsets + saved_lines(right)
+    staged_lines(right) + sums + offsets + saved_lines(right)
+}
+
+/// Lines for the rows of a turn.
+fn staged_lines(right: &Packed<'_>) -> usize {
+    GROUPS * ROWS * Line::count(pitch(right))
 }
 
 /// Lines for the residual of a turn, where the result takes its place.
@@ -150,14 +160,10 @@ impl Product<'_> {
         } = self;
         let (g, columns) = (&left.geometry, right.columns);
         let segments = g.segments[0] * g.segments[1];
-        assert!(
-            segments > 0 && segments == right.segments,
-            "segments of both operands"
-        );
-        assert!(
-            g.depth > 0 && g.depth == right.depth,
-            "depth of both operands"
-        );
+        assert!(segments > 0 && g.depth > 0, "an empty row");
+        let apart = [segments, g.depth] == [right.segments, right.depth];
+        let joined = right.segments == 1 && segments.checked_mul(g.depth) == Some(right.depth);
+        assert!(apart || joined, "segments and depth of both operands");
         let packed = packed_len(columns, right.segments, right.depth);
         assert!(right.data.len() >= packed, "packed weights");
         assert_eq!(epilogue.offset.len(), columns, "an offset for each column");
@@ -198,17 +204,9 @@ impl Product<'_> {
         }
     }
 
-    fn blocks(&self, cpu: Cpu, tile: &Tile, output: &mut Output<'_>, scratch: &mut [Line]) {
-        let (left, right) = (&self.left, &self.right);
-        let walk = Walk::of(&left.geometry, right.columns);
-        let steps = right.segments * right.steps();
-        let pitch = pitch(right);
-        let (staged, sums) = scratch.split_at_mut(GROUPS * ROWS * Line::count(pitch));
-        let (saved, sums) = sums.split_at_mut(saved_lines(right));
-        let (staged, saved, sums) = (bytes_mut(staged), bytes_mut(saved), integers(sums));
-        let blocks = right.columns.div_ceil(COLUMNS);
-        let (sums, start) = sums.split_at_mut(blocks * GROUPS * ROWS * COLUMNS);
-        let caches = caches();
+    /// Cuts the product for the caches. `is_staged` says whether all rows are copied.
+    fn cut(&self, tile: &Tile, walk: &Walk, is_staged: bool) -> Cut {
+        let (g, right, caches) = (&self.left.geometry, &self.right, caches());
         // What of the left operand stays in the first-level cache beside the weights. Tiles without a sweep go through a
         // few rows at a time, and only these need to stay.
         let room = match tile.sweep {
@@ -216,24 +214,50 @@ impl Product<'_> {
             None => caches.first / 3 * 4,
         };
         let passes = |groups: usize| {
-            let rows = left.geometry.rows().min(groups * ROWS);
-            left.geometry.bytes(rows).div_ceil(room).max(1)
+            let rows = g.rows().min(groups * ROWS);
+            let bytes = match is_staged {
+                true => rows * pitch(right),
+                false => g.bytes(rows),
+            };
+            bytes.div_ceil(room).max(1)
         };
         // A group less, where that saves keeping sums from pass to pass.
-        let groups =
-            match tile.groups > 1 && passes(tile.groups) > 1 && passes(tile.groups - 1) == 1 {
-                true => tile.groups - 1,
-                false => tile.groups,
-            };
-        let passes = passes(groups);
-        let pass_steps = steps.div_ceil(passes);
+        let most = tile.groups;
+        let groups = match most > 1 && passes(most) > 1 && passes(most - 1) == 1 {
+            true => most - 1,
+            false => most,
+        };
         // As many rows at a time for each turn as are needed for the fewest turns.
         let turns = walk.groups.div_ceil(groups);
-        let turn = walk.groups.div_ceil(turns);
-        let panel = match turns {
-            1 => blocks,
-            _ => (caches.second / 2 / right.block_bytes().max(1) / 4 * 4).clamp(1, blocks),
-        };
+        let blocks = right.columns.div_ceil(COLUMNS);
+        Cut {
+            turn: walk.groups.div_ceil(turns),
+            pass_steps: (right.segments * right.steps()).div_ceil(passes(groups)),
+            panel: match turns {
+                1 => blocks,
+                _ => (caches.second / 2 / right.block_bytes().max(1) / 4 * 4).clamp(1, blocks),
+            },
+        }
+    }
+
+    fn blocks(&self, cpu: Cpu, tile: &Tile, output: &mut Output<'_>, scratch: &mut [Line]) {
+        let (left, right) = (&self.left, &self.right);
+        let walk = Walk::of(&left.geometry, right.columns);
+        let steps = right.segments * right.steps();
+        let pitch = pitch(right);
+        let (staged, sums) = scratch.split_at_mut(staged_lines(right));
+        let (saved, sums) = sums.split_at_mut(saved_lines(right));
+        let (staged, saved, sums) = (bytes_mut(staged), bytes_mut(saved), integers(sums));
+        let blocks = right.columns.div_ceil(COLUMNS);
+        let (sums, start) = sums.split_at_mut(blocks * GROUPS * ROWS * COLUMNS);
+        let segments = left.geometry.segments[0] * left.geometry.segments[1];
+        let flip = left.signed && tile.unsigned;
+        let is_staged = right.segments < segments || flip;
+        let Cut {
+            turn,
+            pass_steps,
+            panel,
+        } = self.cut(tile, &walk, is_staged);
         #[cfg(not(all(target_arch = "x86_64", feature = "avx512vnni")))]
         let _ = start;
         #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
@@ -298,19 +322,24 @@ impl Product<'_> {
                     c: sums.as_mut_ptr(),
                     accumulate: false,
                 };
-                let flip = left.signed && tile.unsigned;
                 // Rows that share few sets of the first-level cache do not stay in it.
-                let crowded = passes > 1 && g.row_stride.is_multiple_of(1024) && panel.len() >= 32;
-                if !in_place || flip || crowded {
+                let crowded =
+                    pass_steps < steps && g.row_stride.is_multiple_of(1024) && panel.len() >= 32;
+                if is_staged || !in_place || crowded {
+                    let how = Staging {
+                        pitch,
+                        segment: match right.segments < segments {
+                            true => g.depth,
+                            false => right.steps() * STEP,
+                        },
+                        flip,
+                    };
                     for (i, group) in (first..first + count).enumerate() {
-                        let to = &mut staged[i * ROWS * pitch..][..ROWS * pitch];
-                        let to = match i + 1 == count {
-                            // The others stay as they are: nobody wants their sums.
-                            true => &mut to[..last_rows * pitch],
-                            false => to,
-                        };
-                        left.stage(&walk, group, right.steps() * STEP, flip, to, pitch);
+                        // The others stay as they are: nobody wants their sums.
+                        let rows = if i + 1 == count { last_rows } else { ROWS };
+                        let to = &mut staged[i * ROWS * pitch..];
                         block.a[i] = to.as_ptr();
+                        left.stage(cpu, &walk, group, rows, how, to);
                     }
                     block.row_stride = pitch;
                     block.inner_segments = 1;
@@ -358,36 +387,6 @@ impl Product<'_> {
 }
 
 impl Left<'_> {
-    /// The rows of a group, one after the other, segments padded to `segment` bytes; `flip` adds 128 to each.
-    fn stage(
-        &self,
-        walk: &Walk,
-        group: usize,
-        segment: usize,
-        flip: bool,
-        to: &mut [u8],
-        row_bytes: usize,
-    ) {
-        let g = &self.geometry;
-        let segments = g.segments[0] * g.segments[1];
-        for (row, to) in to.chunks_exact_mut(row_bytes).enumerate() {
-            let at = walk.row(group, row);
-            for (s, to) in to.chunks_exact_mut(segment).take(segments).enumerate() {
-                let at = at.saturating_add(g.segment(s));
-                // Rows and bytes beyond the data are nobody's.
-                let from = self.data.get(at..).unwrap_or_default();
-                let len = from.len().min(g.depth);
-                to[..len].copy_from_slice(&from[..len]);
-                to[len..].fill(0);
-                if flip {
-                    for v in to {
-                        *v ^= 0x80;
-                    }
-                }
-            }
-        }
-    }
-
     /// The sum of each row of a group.
     fn row_sums(&self, cpu: Cpu, walk: &Walk, group: usize, sums: &mut [i32]) {
         let g = &self.geometry;
@@ -407,9 +406,16 @@ impl Left<'_> {
     }
 }
 
+/// How a product is cut: groups of a turn, steps of a pass, blocks of a panel.
+struct Cut {
+    turn: usize,
+    pass_steps: usize,
+    panel: usize,
+}
+
 impl Geometry {
     /// Offset of a segment in a row.
-    fn segment(&self, s: usize) -> usize {
+    pub(crate) fn segment(&self, s: usize) -> usize {
         s / self.segments[1] * self.segment_strides[0]
             + s % self.segments[1] * self.segment_strides[1]
     }
@@ -425,110 +431,5 @@ impl Geometry {
         let apart = rows * inner * self.depth;
         let together = rows * self.row_stride + (inner - 1) * self.segment_strides[1] + self.depth;
         outer * apart.min(together)
-    }
-}
-
-/// The way through the rows, by groups.
-struct Walk {
-    groups: usize,
-    geometry: Geometry,
-    /// Groups of one run, or else rows from run to run.
-    way: Way,
-}
-
-#[derive(Clone, Copy)]
-enum Way {
-    /// Groups begin anew with each run, of so many groups.
-    Runs(usize),
-    /// Groups go on from run to run, which are so many rows apart.
-    Through(usize),
-    /// Groups of 16 rows of any runs, which are copied.
-    Gathered,
-}
-
-/// Columns of the result for which a group less is worth the copies of as many rows.
-const GATHER_COLUMNS: usize = 128;
-
-impl Walk {
-    fn of(g: &Geometry, columns: usize) -> Walk {
-        let per_run = g.run_len.div_ceil(ROWS);
-        let pitch = match g.row_stride {
-            0 => 0,
-            stride if g.run_stride.is_multiple_of(stride) => g.run_stride / stride,
-            _ => 0,
-        };
-        let through = ((g.runs - 1) * pitch + g.run_len).div_ceil(ROWS);
-        let (groups, way) = match pitch >= g.run_len && through < g.runs * per_run {
-            true => (through, Way::Through(pitch)),
-            false => (g.runs * per_run, Way::Runs(per_run)),
-        };
-        let gathered = g.rows().div_ceil(ROWS);
-        let (groups, way) = match (groups - gathered) * columns > gathered * GATHER_COLUMNS {
-            true => (gathered, Way::Gathered),
-            false => (groups, way),
-        };
-        Walk {
-            groups,
-            geometry: *g,
-            way,
-        }
-    }
-
-    /// Where the first row of a group begins, if the others follow at the stride.
-    fn offset(&self, group: usize) -> Option<usize> {
-        let g = &self.geometry;
-        match self.way {
-            Way::Runs(per_run) => {
-                Some(group / per_run * g.run_stride + group % per_run * ROWS * g.row_stride)
-            }
-            Way::Through(_) => Some(group * ROWS * g.row_stride),
-            Way::Gathered => None,
-        }
-    }
-
-    /// Where a row of a group begins; rows that there are not are beyond all data.
-    fn row(&self, group: usize, row: usize) -> usize {
-        let g = &self.geometry;
-        match self.offset(group) {
-            Some(offset) => offset + row * g.row_stride,
-            None => {
-                let row = group * ROWS + row;
-                match row < g.rows() {
-                    true => row / g.run_len * g.run_stride + row % g.run_len * g.row_stride,
-                    false => usize::MAX,
-                }
-            }
-        }
-    }
-
-    /// The same; and where the rows of the result begin, or `usize::MAX`; and how many rows there are
-    /// up to the last one that is wanted.
-    fn rows(
-        &self,
-        group: usize,
-        strides: [usize; 2],
-        rows: &mut [usize],
-    ) -> (Option<usize>, usize) {
-        let g = &self.geometry;
-        // Where the first row is, and after how many rows another run begins.
-        let first = group * ROWS;
-        let (mut run, mut at, len) = match self.way {
-            Way::Runs(per_run) => (group / per_run, group % per_run * ROWS, usize::MAX),
-            Way::Through(len) => (first / len, first % len, len),
-            Way::Gathered => (first / g.run_len, first % g.run_len, g.run_len),
-        };
-        let mut wanted = 0;
-        for (i, row) in rows.iter_mut().enumerate() {
-            *row = usize::MAX;
-            if run < g.runs && at < g.run_len {
-                *row = run * strides[0] + at * strides[1];
-                wanted = i + 1;
-            }
-            at += 1;
-            if at == len {
-                (run, at) = (run + 1, 0);
-            }
-        }
-        (self.offset(group), wanted)
     }
 }

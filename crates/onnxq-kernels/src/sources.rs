@@ -48,6 +48,7 @@ pub static SOURCES: &[Source] = sources![
     "resize.rs",
     "row_steps.rs",
     "rows.rs",
+    "staging.rs",
     "strided.rs",
     "sum_steps.rs",
     "tiers.rs",
@@ -61,4 +62,5 @@ pub static SOURCES: &[Source] = sources![
     "tile/neon.rs",
     "tile/portable.rs",
     "transpose.rs",
+    "walk.rs",
 ];

@@ -2,7 +2,7 @@
 
 use onnxq_kernels::{
     Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Product, Requantize, Residual,
-    Weights, pack, packed_len, scratch_lines, sum_steps,
+    Weights, bytes_mut, pack, packed_len, scratch_lines, sum_steps,
 };
 use proptest::prelude::*;
 
@@ -10,13 +10,15 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 struct Case {
     geometry: Geometry,
+    /// Whether the weights are packed as one segment.
+    joined: bool,
     columns: usize,
     left_signed: bool,
     right_signed: bool,
     zeros: bool,
     /// Bytes beyond those that the rows need.
     slack: usize,
-    /// 0: any bytes, 1: extreme ones.
+    /// Whether there are extreme ones only.
     extreme: bool,
     seed: u64,
 }
@@ -135,16 +137,19 @@ impl Case {
     fn check(&self, cpu: Cpu) {
         let g = self.geometry;
         let made = self.make();
-        let segments = g.segments[0] * g.segments[1];
+        let (segments, depth) = match self.joined {
+            true => (1, self.depth()),
+            false => (g.segments[0] * g.segments[1], g.depth),
+        };
         let weights = Weights {
             data: &made.weights,
             signed: self.right_signed,
             columns: self.columns,
             segments,
-            depth: [1, g.depth],
-            strides: [1, g.depth * self.columns, 0, self.columns],
+            depth: [1, depth],
+            strides: [1, depth * self.columns, 0, self.columns],
         };
-        let mut packed = vec![0; packed_len(self.columns, segments, g.depth)];
+        let mut packed = vec![0; packed_len(self.columns, segments, depth)];
         let mut column_sums = vec![0; self.columns];
         let right = pack(&weights, &mut packed, &mut column_sums);
         let product = Product {
@@ -160,7 +165,9 @@ impl Case {
                 zero: &made.zero,
             },
         };
+        // Whatever was there before.
         let mut scratch = vec![Line::ZERO; scratch_lines(&right)];
+        bytes_mut(&mut scratch).fill(0xa5);
         let len = g.rows() * self.columns;
 
         let mut sums = vec![0; len];
@@ -282,17 +289,20 @@ fn case() -> impl Strategy<Value = Case> {
         },
     );
     let geometry = prop_oneof![matrix, window];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = any::<[bool; 5]>();
     (geometry, 1..70usize, flags, 0..5000usize, any::<u64>()).prop_map(
-        |(geometry, columns, (left_signed, right_signed, zeros, extreme), slack, seed)| Case {
-            geometry,
-            columns,
-            left_signed,
-            right_signed,
-            zeros,
-            slack: slack.saturating_sub(2500),
-            extreme,
-            seed,
+        |(geometry, columns, [left_signed, right_signed, zeros, extreme, joined], slack, seed)| {
+            Case {
+                geometry,
+                joined,
+                columns,
+                left_signed,
+                right_signed,
+                zeros,
+                slack: slack.saturating_sub(2500),
+                extreme,
+                seed,
+            }
         },
     )
 }
@@ -320,6 +330,7 @@ fn large_products() {
     for (i, (rows, depth, columns)) in sizes.into_iter().enumerate() {
         let case = Case {
             geometry: Geometry::matrix(rows, depth, depth),
+            joined: false,
             columns,
             left_signed: i % 2 == 0,
             right_signed: true,
@@ -350,6 +361,7 @@ fn gathered_rows() {
                 segment_strides: [17 * 40, 0],
                 depth: 3 * 40,
             },
+            joined: zeros,
             columns,
             left_signed: zeros,
             right_signed: true,
@@ -372,6 +384,7 @@ fn every_remainder() {
             for depth in [1, 2, 3, 4, 5, 63, 64, 65, 127, 129] {
                 let case = Case {
                     geometry: Geometry::matrix(rows, depth, depth),
+                    joined: false,
                     columns,
                     left_signed: (rows + columns) % 2 == 0,
                     right_signed: depth % 2 == 0,

@@ -1,7 +1,7 @@
 //! The sizes of a convolution, and how the rows of its product lie in the operand.
 
 use onnxq_ir::Op;
-use onnxq_kernels::{Geometry, Line, Weights};
+use onnxq_kernels::{Geometry, Line, Weights, product_steps};
 use onnxq_tensor::Tensor;
 
 use crate::{
@@ -137,7 +137,8 @@ impl Shape {
         }
     }
 
-    /// The weights of one group: a segment for each row of the window, or for each position of it.
+    /// The weights of one group: a segment for each row of the window, or for each position of it; or a single one,
+    /// where that takes half as many steps.
     pub(super) fn weights<'a>(&self, w: &'a Tensor, signed: bool, group: usize) -> Weights<'a> {
         let (inputs, [height, width]) = (w.dims()[1], self.window.kernel);
         let (positions, columns) = (height * width, self.outputs / self.groups);
@@ -145,6 +146,11 @@ impl Shape {
             true => (height, width),
             false => (positions, 1),
         };
+        let (segments, width) =
+            match product_steps(1, positions * inputs) < product_steps(segments, width * inputs) {
+                true => (1, positions),
+                false => (segments, width),
+            };
         Weights {
             data: &w.bytes()[group * columns * inputs * positions..],
             signed,
