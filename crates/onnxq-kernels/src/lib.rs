@@ -74,7 +74,7 @@ pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual, SumSteps}
 pub use image::{Image, Planes, Window, pad};
 pub use isa::{Cpu, Isa, UnknownIsa};
 pub use lookup::{lookup, lookup_floats, lookup_in_place};
-pub use memory::{Line, bytes, bytes_mut};
+pub use memory::{Line, bytes, bytes_mut, lines_mut};
 pub use pack::{Packed, Weights, pack, packed_len, product_steps};
 pub use pool::{Average, Pool, global_average, global_mean};
 pub use product::{Geometry, Left, Product, scratch_lines};

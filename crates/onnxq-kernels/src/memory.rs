@@ -66,3 +66,15 @@ pub fn bytes(lines: &[Line]) -> &[u8] {
     // SAFETY: as in `bytes_mut`.
     unsafe { core::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 64) }
 }
+
+/// Bytes as lines, as many as are whole.
+///
+/// # Panics
+/// They are not aligned.
+#[expect(unsafe_code, reason = "plain memory seen as another plain type")]
+pub fn lines_mut(bytes: &mut [u8]) -> &mut [Line] {
+    // SAFETY: every bit pattern is a line.
+    let (before, lines, _) = unsafe { bytes.align_to_mut() };
+    assert!(before.is_empty(), "aligned memory");
+    lines
+}

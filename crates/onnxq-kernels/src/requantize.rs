@@ -16,8 +16,8 @@ use core::arch::x86_64::{
     _mm512_fmadd_ps, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_ps,
     _mm512_max_epi8, _mm512_max_epu8, _mm512_max_ps, _mm512_min_epi8, _mm512_min_epu8,
     _mm512_min_ps, _mm512_mul_ps, _mm512_packs_epi16, _mm512_packs_epi32, _mm512_packus_epi16,
-    _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_ps,
-    _mm512_setr_epi32, _mm512_setzero_ps, _mm512_sub_ps,
+    _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_sub_epi32, _mm512_sub_ps,
 };
 
 use crate::{
@@ -82,7 +82,7 @@ impl Bytes {
     fn pack<const FORM: u8>(&self, codes: [__m512i; 4]) -> __m512i {
         let words = |a, b| _mm512_adds_epi16(_mm512_packs_epi32(a, b), self.zero);
         let (a, b) = (words(codes[0], codes[1]), words(codes[2], codes[3]));
-        let bytes = match FORM & !ADDED {
+        let bytes = match FORM & !(ADDED | CORRECTED) {
             U8 => _mm512_packus_epi16(a, b),
             I8 => _mm512_packs_epi16(a, b),
             _ if self.signed => {
@@ -168,11 +168,13 @@ impl Adding {
     }
 }
 
-/// Forms of [`Quick::row`]: bytes of the whole range of their type, and any bytes; and the same with others added.
+/// Forms of [`Quick::row`]: bytes of the whole range of their type, and any bytes; and the same with others added. Any
+/// bytes, too, where zero points of the weights take something from each row.
 pub(crate) const U8: u8 = 0;
 pub(crate) const I8: u8 = 1;
 pub(crate) const ANY: u8 = 2;
 pub(crate) const ADDED: u8 = 4;
+pub(crate) const CORRECTED: u8 = 8;
 
 /// Sums that start from the offset of their column become bytes.
 #[derive(Clone, Copy)]
@@ -182,6 +184,8 @@ pub(crate) struct Quick<'a> {
     scales: &'a [f32],
     /// The offsets of each block.
     start: &'a [i32],
+    /// The zero point of the weights of all columns.
+    zero: i32,
     /// Of the four blocks at work: where their columns begin, which there are, their scales, and whether one of
     /// these is not below 1.
     to: *mut u8,
@@ -196,7 +200,7 @@ pub(crate) struct Quick<'a> {
 
 impl<'a> Quick<'a> {
     /// `start` is memory for the offsets, aligned and of whole blocks. Nothing where the output is
-    /// another, or where zero points of the weights take part. A residual may be left to the caller, see
+    /// another, or where columns have different zero points. A residual may be left to the caller, see
     /// [`adds`](Quick::adds).
     #[target_feature(enable = "avx512f,avx512bw")]
     pub(crate) fn new<'o: 'a>(
@@ -205,8 +209,10 @@ impl<'a> Quick<'a> {
         start: &'a mut [i32],
         adding: Option<&'a Adding>,
     ) -> Option<Quick<'a>> {
+        let zero = epilogue.zero.first().copied().unwrap_or(0);
+        let same = epilogue.zero.iter().all(|&other| other == zero);
         match output {
-            Output::Bytes(y, to) if epilogue.zero.is_empty() => {
+            Output::Bytes(y, to) if same && (zero == 0 || to.residual.is_none()) => {
                 let bytes = Bytes::new(to.zero, to.bounds)?;
                 let (offset, rest) = start.split_at_mut(epilogue.offset.len());
                 offset.copy_from_slice(epilogue.offset);
@@ -217,6 +223,7 @@ impl<'a> Quick<'a> {
                     y,
                     scales: to.scale,
                     start,
+                    zero,
                     to: y,
                     columns: 0,
                     scale: [_mm512_setzero_ps(); 4],
@@ -278,12 +285,14 @@ impl<'a> Quick<'a> {
     pub(crate) fn form(&self) -> u8 {
         match self.adding {
             Some(adding) => ADDED | adding.to.form,
+            None if self.zero != 0 => CORRECTED | ANY,
             None => self.bytes.form,
         }
     }
 
     /// One row of the four blocks becomes bytes from `row` of the output on, if that is anywhere. `offsets` are for sums
-    /// that began without them, `FORM` is [`form`](Quick::form), or [`ANY`] of such.
+    /// that began without them, `row_sum` is the sum of the row of the left operand, `FORM` is [`form`](Quick::form), or
+    /// [`ANY`] of such.
     ///
     /// # Safety
     /// The sums of all four blocks can be read, and the columns that there are, written; those of a residual can be read.
@@ -295,6 +304,7 @@ impl<'a> Quick<'a> {
         sums: [*const i32; 4],
         offsets: Option<&[__m512i; 4]>,
         row: usize,
+        row_sum: i32,
     ) {
         if row == usize::MAX {
             return;
@@ -305,6 +315,10 @@ impl<'a> Quick<'a> {
             for (sum, offset) in sums.iter_mut().zip(offsets) {
                 *sum = _mm512_add_epi32(*sum, *offset);
             }
+        }
+        if FORM & CORRECTED != 0 {
+            let less = _mm512_set1_epi32(row_sum.wrapping_mul(self.zero));
+            sums = sums.map(|sum| _mm512_sub_epi32(sum, less));
         }
         let bytes = match self.adding {
             Some(adding) if FORM & ADDED != 0 => {
@@ -340,6 +354,7 @@ impl<'a> Quick<'a> {
         blocks: usize,
         sums: [*const i32; 4],
         rows: &[usize],
+        row_sums: &[i32],
     ) {
         self.begin(at, blocks, blocks * COLUMNS);
         let offsets = [0, 1, 2, 3].map(|i| {
@@ -347,10 +362,10 @@ impl<'a> Quick<'a> {
             // SAFETY: these are 16 numbers.
             unsafe { start.cast::<__m512i>().read_unaligned() }
         });
-        for (i, &row) in rows.iter().enumerate() {
+        for (i, (&row, &row_sum)) in rows.iter().zip(row_sums).enumerate() {
             let sums = sums.map(|sums| sums.wrapping_add(i * COLUMNS));
             // SAFETY: the caller's guarantee.
-            unsafe { self.any_row(sums, Some(&offsets), row) }
+            unsafe { self.any_row(sums, Some(&offsets), row, row_sum) }
         }
     }
 
@@ -361,16 +376,26 @@ impl<'a> Quick<'a> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
     #[expect(unsafe_code, reason = "reads sums and writes at strides")]
-    unsafe fn any_row(&self, sums: [*const i32; 4], offsets: Option<&[__m512i; 4]>, row: usize) {
+    unsafe fn any_row(
+        &self,
+        sums: [*const i32; 4],
+        offsets: Option<&[__m512i; 4]>,
+        row: usize,
+        row_sum: i32,
+    ) {
         match self.form() {
             // SAFETY: the caller's guarantee.
-            U8 => unsafe { self.row::<U8>(sums, offsets, row) },
+            U8 => unsafe { self.row::<U8>(sums, offsets, row, row_sum) },
             // SAFETY: as above.
-            I8 => unsafe { self.row::<I8>(sums, offsets, row) },
+            I8 => unsafe { self.row::<I8>(sums, offsets, row, row_sum) },
             // SAFETY: as above.
-            ANY => unsafe { self.row::<ANY>(sums, offsets, row) },
+            ANY => unsafe { self.row::<ANY>(sums, offsets, row, row_sum) },
             // SAFETY: as above.
-            _ => unsafe { self.row::<{ ADDED | ANY }>(sums, offsets, row) },
+            form if form & CORRECTED != 0 => unsafe {
+                self.row::<{ CORRECTED | ANY }>(sums, offsets, row, row_sum)
+            },
+            // SAFETY: as above.
+            _ => unsafe { self.row::<{ ADDED | ANY }>(sums, offsets, row, row_sum) },
         }
     }
 }

@@ -90,6 +90,7 @@ impl Case {
         };
         let offset = integers(100_000);
         let zero = match self.zeros {
+            true if self.seed.is_multiple_of(2) => vec![integers(256)[0]; self.columns],
             true => integers(256),
             false => Vec::new(),
         };

@@ -26,7 +26,7 @@ use crate::{
     Cpu, Isa, Line,
     epilogue::Finish,
     pack::{COLUMNS, STEP, STEP_BYTES},
-    requantize::{ADDED, ANY, I8, Quick, U8},
+    requantize::{ADDED, ANY, CORRECTED, I8, Quick, U8},
 };
 
 pub(super) const TILE: Tile = Tile {
@@ -102,6 +102,9 @@ unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut
         (1, Some(U8 | I8 | ANY)) => groups::<1, SIGNED, ANY>,
         (2, Some(U8 | I8 | ANY)) => groups::<2, SIGNED, ANY>,
         (_, Some(U8 | I8 | ANY)) => groups::<3, SIGNED, ANY>,
+        (1, Some(CORRECTED_ANY)) => groups::<1, SIGNED, CORRECTED_ANY>,
+        (2, Some(CORRECTED_ANY)) => groups::<2, SIGNED, CORRECTED_ANY>,
+        (_, Some(CORRECTED_ANY)) => groups::<3, SIGNED, CORRECTED_ANY>,
         (1, Some(_)) => groups::<1, SIGNED, ADDED_ANY>,
         (2, Some(_)) => groups::<2, SIGNED, ADDED_ANY>,
         (_, Some(_)) => groups::<3, SIGNED, ADDED_ANY>,
@@ -123,8 +126,13 @@ fn ahead(x: &Block) -> usize {
 /// Blocks whose sums become results together, a line of the cache in each row.
 const QUAD: usize = 4;
 
-/// During the products of how many blocks that happens.
-const BEHIND: usize = 2;
+/// During the products of how many blocks that happens: a few rows at a time, where there is more to do with each.
+const fn behind(form: u8) -> usize {
+    match form & ADDED {
+        0 => 2,
+        _ => QUAD,
+    }
+}
 
 /// What becomes of the sums is not for here.
 const SUMS: u8 = u8::MAX;
@@ -132,6 +140,7 @@ const SUMS: u8 = u8::MAX;
 const ADDED_U8: u8 = ADDED | U8;
 const ADDED_I8: u8 = ADDED | I8;
 const ADDED_ANY: u8 = ADDED | ANY;
+const CORRECTED_ANY: u8 = CORRECTED | ANY;
 
 /// See [`sweep`]; `G` is the number of groups, and `FORM` that of [`Finish::quick`], or [`SUMS`].
 ///
@@ -150,12 +159,17 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
     let last = finish.last;
     let mut quick = finish.quick;
     let results = finish.rows;
+    let row_sums = finish.row_sums;
+    let row_sum = |row: usize| match FORM & CORRECTED {
+        0 => 0,
+        _ => row_sums[row],
+    };
     // Between two products, so many rows of four blocks become results.
-    let each = results.len().div_ceil(BEHIND * x.steps * G);
+    let each = results.len().div_ceil(const { behind(FORM) } * x.steps * G);
     // Where the sums of a block are. Those of all blocks are kept apart if they are needed again.
     let place = |at: usize| {
         let place = match last && !x.accumulate {
-            true => (at - panel.start) % (QUAD + BEHIND),
+            true => (at - panel.start) % const { QUAD + behind(FORM) },
             false => at - panel.start,
         };
         x.c.wrapping_add(place * G * ROWS * COLUMNS)
@@ -211,7 +225,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
                             let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
                             // SAFETY: these sums have been stored, and the product has checked
                             // that its rows are within the output.
-                            unsafe { quick.row::<FORM>(sums, None, results[done]) }
+                            unsafe { quick.row::<FORM>(sums, None, results[done], row_sum(done)) }
                             done += 1;
                         }
                     }
@@ -236,7 +250,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
             while done < results.len() {
                 let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
                 // SAFETY: as above.
-                unsafe { quick.row::<FORM>(sums, None, results[done]) }
+                unsafe { quick.row::<FORM>(sums, None, results[done], row_sum(done)) }
                 done += 1;
             }
             // Of blocks that there are not, any sums will do.
@@ -257,7 +271,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
             for (row, &result) in results.iter().enumerate() {
                 let sums = before.map(|sums| sums.wrapping_add(row * COLUMNS));
                 // SAFETY: as above.
-                unsafe { quick.row::<FORM>(sums, None, result) }
+                unsafe { quick.row::<FORM>(sums, None, result, row_sum(row)) }
             }
         }
     }

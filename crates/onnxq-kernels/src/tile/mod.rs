@@ -181,7 +181,15 @@ impl Tile {
                 let sums = [0, 1, 2, 3].map(|i| part.c(i.min(part.blocks - 1), 0).cast_const());
                 // SAFETY: there is such a value only where the processor has the tier; the tile has
                 // just written the sums, and the product has checked that its rows are within the output.
-                unsafe { quick.rows(at, part.blocks, sums, &finish.rows[..x.rows()]) }
+                unsafe {
+                    quick.rows(
+                        at,
+                        part.blocks,
+                        sums,
+                        &finish.rows[..x.rows()],
+                        finish.row_sums,
+                    )
+                }
                 continue;
             }
             for i in 0..part.blocks {

@@ -30,12 +30,12 @@ pub(super) fn bytes(lines: &[Line]) -> &[u8] {
 impl<'a> Call<'a> {
     pub(super) fn new(program: &'a Program, step: &Step, memory: &'a mut Memory) -> Call<'a> {
         let Memory {
-            arena,
-            scratch,
+            pages,
             inputs,
             pool,
         } = memory;
         let inputs: &'a [Tensor] = inputs;
+        let (arena, scratch) = pages.lines_mut().split_at_mut(program.arena);
         let mut used: SmallVec<[usize; 8]> = step.results.clone().into_iter().collect();
         used.extend(step.operands.iter().filter_map(|place| match *place {
             Place::Buffer(b) => Some(b),
@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
             cpu: program.options.cpu,
             threads: &program.threads,
             weights: &program.weights,
-            scratch: &mut scratch[..],
+            scratch,
             pool,
             operands: operands.collect(),
             results,

@@ -13,6 +13,7 @@ mod call;
 mod dead;
 mod in_place;
 mod lower;
+mod pages;
 mod source;
 mod steps;
 mod store;
@@ -89,8 +90,8 @@ pub struct Program {
 /// Memory to run programs in: reused from run to run, one for each run at a time.
 #[derive(Default)]
 pub struct Memory {
-    arena: Vec<Line>,
-    scratch: Vec<Line>,
+    /// The arena, then scratch memory.
+    pages: pages::Pages,
     inputs: Vec<Tensor>,
     pool: crate::plan::Pool,
 }
@@ -212,12 +213,10 @@ impl Program {
         times: Option<&mut Vec<Duration>>,
     ) -> Result<Vec<Tensor>, RunError> {
         check_inputs(&self.model.graph, inputs)?;
-        memory
-            .arena
-            .resize(self.arena.max(memory.arena.len()), Line::ZERO);
-        memory
-            .scratch
-            .resize(self.scratch.max(memory.scratch.len()), Line::ZERO);
+        let lines = self.arena + self.scratch;
+        if memory.pages.bytes().len() < lines * size_of::<Line>() {
+            memory.pages = pages::Pages::new(lines);
+        }
         memory.inputs.clear();
         for (input, given) in self.inputs.iter().zip(inputs) {
             let tensor = given.as_ref().or(input.default.as_ref());
@@ -248,10 +247,9 @@ impl Program {
                 Place::Input(i) => Ok(memory.inputs[i].clone()),
                 Place::Constant(i) => Ok(self.constants[i].clone()),
                 Place::Buffer(b) => {
-                    let (offset, lines) = self.buffers[b];
-                    let lines = &memory.arena[offset..offset + lines];
-                    let buffer =
-                        Buffer::from(bytes::Bytes::copy_from_slice(&call::bytes(lines)[..bytes]));
+                    let (offset, _) = self.buffers[b];
+                    let data = &memory.pages.bytes()[offset * size_of::<Line>()..][..bytes];
+                    let buffer = Buffer::from(bytes::Bytes::copy_from_slice(data));
                     Tensor::new(output.dtype, output.dims.clone(), buffer)
                 }
             }

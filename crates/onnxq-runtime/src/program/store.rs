@@ -1,11 +1,8 @@
-//! Memory of packed weights, in large pages where the system has them.
-//!
-//! Weights stream through the caches once in each run. In large pages they are found without a
-//! walk through tables of pages every 4 KiB, and fetched ahead across these.
+//! Memory of packed weights.
 
 use std::ops::Range;
 
-use memmap2::MmapMut;
+use super::pages::Pages;
 
 /// Bytes of a chunk: as many as a large model has, so that there are few partly used pages. What nobody
 /// touches takes no memory.
@@ -21,14 +18,8 @@ pub(super) struct Store {
 }
 
 struct Chunk {
-    memory: Memory,
+    memory: Pages,
     used: usize,
-}
-
-enum Memory {
-    Mapped(MmapMut),
-    /// Where nothing can be mapped.
-    Plain(Vec<onnxq_kernels::Line>),
 }
 
 /// A part of a [`Store`].
@@ -38,40 +29,12 @@ pub(super) struct Stored {
     range: Range<usize>,
 }
 
-impl Memory {
-    fn new(len: usize) -> Memory {
-        match MmapMut::map_anon(len) {
-            Ok(map) => {
-                // A wish: nothing depends on it.
-                #[cfg(target_os = "linux")]
-                let _ = map.advise(memmap2::Advice::HugePage);
-                Memory::Mapped(map)
-            }
-            Err(_) => Memory::Plain(vec![onnxq_kernels::Line::ZERO; len.div_ceil(LINE)]),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Memory::Mapped(map) => map,
-            Memory::Plain(lines) => onnxq_kernels::bytes(lines),
-        }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        match self {
-            Memory::Mapped(map) => map,
-            Memory::Plain(lines) => onnxq_kernels::bytes_mut(lines),
-        }
-    }
-}
-
 impl Store {
     /// Takes `len` bytes of zeros, aligned, and has `f` fill them.
     pub(super) fn add(&mut self, len: usize, f: impl FnOnce(&mut [u8])) -> Stored {
         let fits = |chunk: &Chunk| chunk.memory.bytes().len() - chunk.used >= len;
         if !self.chunks.last().is_some_and(fits) {
-            let memory = Memory::new(len.max(CHUNK).next_multiple_of(LINE));
+            let memory = Pages::new(len.max(CHUNK).div_ceil(LINE));
             self.chunks.push(Chunk { memory, used: 0 });
         }
         let at = self.chunks.len() - 1;
