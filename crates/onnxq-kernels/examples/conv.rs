@@ -172,7 +172,12 @@ impl Layer {
             depth: [1, depth],
             strides: [rows * depth, depth, 0, 1],
         };
-        pack(&weights, bytes_mut(&mut packed), &mut vec![0; to]);
+        pack(
+            Cpu::detect(),
+            &weights,
+            bytes_mut(&mut packed),
+            &mut vec![0; to],
+        );
         Layer {
             packed,
             taps: rows,

@@ -274,7 +274,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         packed.push((
             first,
-            pack(&weights, bytes_mut(memory), &mut vec![0; width]),
+            pack(o.cpu, &weights, bytes_mut(memory), &mut vec![0; width]),
         ));
         first += width;
     }

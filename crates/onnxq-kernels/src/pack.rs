@@ -16,6 +16,8 @@
 
 use core::ops::Range;
 
+use crate::{Cpu, tiers::tiers};
+
 /// Columns of a block.
 pub(crate) const COLUMNS: usize = 16;
 
@@ -128,7 +130,7 @@ impl<'a> Packed<'a> {
 /// # Panics
 /// `to` has not [`packed_len`] bytes, `sums` not one element for each column, or the strides pass the end of
 /// the data.
-pub fn pack<'a>(weights: &Weights<'_>, to: &'a mut [u8], sums: &mut [i32]) -> Packed<'a> {
+pub fn pack<'a>(cpu: Cpu, weights: &Weights<'_>, to: &'a mut [u8], sums: &mut [i32]) -> Packed<'a> {
     let Weights {
         columns, segments, ..
     } = *weights;
@@ -144,22 +146,26 @@ pub fn pack<'a>(weights: &Weights<'_>, to: &'a mut [u8], sums: &mut [i32]) -> Pa
     let block_bytes = segments * depth.div_ceil(STEP) * STEP_BYTES;
     let blocks = to.chunks_exact_mut(block_bytes.max(1));
     for (i, (to, sums)) in blocks.zip(sums.chunks_mut(COLUMNS)).enumerate() {
-        let block = Block {
-            first: i * COLUMNS,
-            to,
-        };
-        // Contiguous columns and contiguous rows are packed by words and by lines: that happens in runs too.
-        match weights.strides {
-            [_, _, _, 1] if weights.depth[0] == 1 => block.columns(weights, sums),
-            [1, ..] if weights.depth[0] == 1 => block.rows(weights, sums),
-            _ => block.any(weights, sums),
-        }
+        pack_block(cpu, weights, i * COLUMNS, to, sums);
     }
     Packed {
         data: to,
         columns,
         segments,
         depth,
+    }
+}
+
+tiers! {
+    /// The columns from `first` on.
+    fn pack_block(weights: &Weights<'_>, first: usize, to: &mut [u8], sums: &mut [i32]) {
+        let block = Block { first, to };
+        // Contiguous columns and contiguous rows are packed by words and by lines: that happens in runs too.
+        match weights.strides {
+            [_, _, _, 1] if weights.depth[0] == 1 => block.columns(weights, sums),
+            [1, ..] if weights.depth[0] == 1 => block.rows(weights, sums),
+            _ => block.any(weights, sums),
+        }
     }
 }
 
@@ -176,12 +182,14 @@ fn flip(weights: &Weights<'_>) -> u8 {
 
 impl Block<'_> {
     /// Each segment of this block, with its number.
+    #[inline(always)]
     fn segments(&mut self, count: usize) -> impl Iterator<Item = (usize, &mut [u8])> {
         let bytes = self.to.len() / count.max(1);
         self.to.chunks_exact_mut(bytes.max(1)).enumerate()
     }
 
     /// Weights at any strides.
+    #[inline(always)]
     fn any(mut self, weights: &Weights<'_>, sums: &mut [i32]) {
         let (first, flip) = (self.first, flip(weights));
         let [column_stride, segment_stride, outer_stride, inner_stride] = weights.strides;
@@ -209,34 +217,37 @@ impl Block<'_> {
     }
 
     /// Columns that are contiguous.
+    #[inline(always)]
     fn columns(mut self, weights: &Weights<'_>, sums: &mut [i32]) {
-        let (first, flip, depth) = (self.first, flip(weights), weights.depth[1]);
+        let (first, depth) = (self.first, weights.depth[1]);
         let [column_stride, segment_stride, ..] = weights.strides;
         for (segment, to) in self.segments(weights.segments) {
-            for (column, sum) in sums.iter_mut().enumerate() {
-                let at = (first + column) * column_stride + segment * segment_stride;
-                let from = &weights.data[at..][..depth];
-                let (words, rest) = from.as_chunks::<4>();
-                let mut lines = to.chunks_exact_mut(STEP);
-                for (word, line) in words.iter().zip(&mut lines) {
-                    line[column * 4..][..4].copy_from_slice(&word.map(|w| w ^ flip));
-                }
-                if let Some(line) = lines.next() {
-                    for (to, w) in line[column * 4..].iter_mut().zip(rest) {
-                        *to = w ^ flip;
-                    }
-                }
-                *sum += from
-                    .iter()
-                    .map(|w| i32::from((w ^ flip) as i8))
-                    .sum::<i32>();
+            let mut columns = [&[][..]; COLUMNS];
+            for (i, column) in columns.iter_mut().enumerate().take(sums.len()) {
+                let at = (first + i) * column_stride + segment * segment_stride;
+                *column = &weights.data[at..][..depth];
             }
+            let mut totals = [0; COLUMNS];
+            let lines = to.chunks_exact_mut(STEP).take(depth.div_ceil(4));
+            for (k, line) in (0..depth).step_by(4).zip(lines) {
+                let mut words = [0; COLUMNS];
+                for (word, column) in words.iter_mut().zip(&columns[..sums.len()]) {
+                    *word = match column[k..].first_chunk() {
+                        Some(whole) => u32::from_le_bytes(*whole),
+                        None => last_word(&column[k..]),
+                    };
+                }
+                let flips = flips(weights, sums.len(), depth - k);
+                write_line(&words, &flips, line, &mut totals);
+            }
+            add(sums, totals);
         }
     }
 
     /// Rows that are contiguous.
+    #[inline(always)]
     fn rows(mut self, weights: &Weights<'_>, sums: &mut [i32]) {
-        let (first, flip, depth) = (self.first, flip(weights), weights.depth[1]);
+        let (first, depth) = (self.first, weights.depth[1]);
         let [_, segment_stride, _, row_stride] = weights.strides;
         for (segment, to) in self.segments(weights.segments) {
             let mut totals = [0; COLUMNS];
@@ -249,21 +260,60 @@ impl Block<'_> {
                         Some(whole) if sums.len() == COLUMNS => *row = *whole,
                         _ => row[..sums.len()].copy_from_slice(&weights.data[at..][..sums.len()]),
                     }
-                    for w in &mut row[..sums.len()] {
-                        *w ^= flip;
-                    }
                 }
-                for column in 0..COLUMNS {
-                    for (i, row) in rows.iter().enumerate() {
-                        line[column * 4 + i] = row[column];
-                        totals[column] += i32::from(row[column] as i8);
-                    }
+                let mut words = [0; COLUMNS];
+                for i in 0..COLUMNS {
+                    words[i] = u32::from(rows[0][i])
+                        | u32::from(rows[1][i]) << 8
+                        | u32::from(rows[2][i]) << 16
+                        | u32::from(rows[3][i]) << 24;
                 }
+                let flips = flips(weights, sums.len(), depth - k);
+                write_line(&words, &flips, line, &mut totals);
             }
-            for (sum, total) in sums.iter_mut().zip(totals) {
-                *sum += total;
-            }
+            add(sums, totals);
         }
+    }
+}
+
+/// What changes four depths of so many columns, of which so many are left.
+#[inline(always)]
+fn flips(weights: &Weights<'_>, columns: usize, depth: usize) -> [u32; COLUMNS] {
+    let all = u32::from_le_bytes([flip(weights); 4]);
+    let all = match depth {
+        4.. => all,
+        rest => all & ((1 << (8 * rest)) - 1),
+    };
+    core::array::from_fn(|i| if i < columns { all } else { 0 })
+}
+
+/// The depths of a column that do not fill a word.
+fn last_word(from: &[u8]) -> u32 {
+    let mut word = [0; 4];
+    word[..from.len()].copy_from_slice(from);
+    u32::from_le_bytes(word)
+}
+
+/// Writes four depths of all columns, and adds them up.
+#[inline(always)]
+fn write_line(
+    words: &[u32; COLUMNS],
+    flips: &[u32; COLUMNS],
+    line: &mut [u8],
+    totals: &mut [i32; COLUMNS],
+) {
+    let line = &mut line.as_chunks_mut().0[..COLUMNS];
+    for i in 0..COLUMNS {
+        let word = words[i] ^ flips[i];
+        line[i] = word.to_le_bytes();
+        let byte = |shift: u32| (word << shift) as i32 >> 24;
+        totals[i] += byte(0) + byte(8) + byte(16) + byte(24);
+    }
+}
+
+fn add(sums: &mut [i32], totals: [i32; COLUMNS]) {
+    for (sum, total) in sums.iter_mut().zip(totals) {
+        *sum += total;
     }
 }
 

@@ -246,7 +246,7 @@ fn at_the_end_of_a_product() {
     let mut packed = vec![0; packed_len(columns, 1, depth)];
     let mut sums = vec![0; columns];
     let weights = Weights::matrix(&weights, true, depth, columns);
-    let right = pack(&weights, &mut packed, &mut sums);
+    let right = pack(Cpu::PORTABLE, &weights, &mut packed, &mut sums);
     let product = Product {
         left: Left {
             data: &left,

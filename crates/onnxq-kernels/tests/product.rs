@@ -152,7 +152,7 @@ impl Case {
         };
         let mut packed = vec![0; packed_len(self.columns, segments, depth)];
         let mut column_sums = vec![0; self.columns];
-        let right = pack(&weights, &mut packed, &mut column_sums);
+        let right = pack(cpu, &weights, &mut packed, &mut column_sums);
         let product = Product {
             left: Left {
                 data: &made.left,
@@ -427,7 +427,7 @@ fn scales_of_any_size() {
     let weights = numbers.bytes(depth * columns, true);
     let mut packed = vec![0; packed_len(columns, 1, depth)];
     let weights = Weights::matrix(&weights, true, depth, columns);
-    let right = pack(&weights, &mut packed, &mut vec![0; columns]);
+    let right = pack(Cpu::PORTABLE, &weights, &mut packed, &mut vec![0; columns]);
     let mut scratch = vec![Line::ZERO; scratch_lines(&right)];
     let offset: Vec<i32> = (0..columns as i32).map(|i| i * 1000 - 40_000).collect();
     let product = Product {

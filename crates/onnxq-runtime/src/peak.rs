@@ -71,7 +71,7 @@ fn on_one_thread(cpu: Cpu) -> f64 {
         strides: [1, DEPTH * COLUMNS, 0, COLUMNS],
     };
     let mut packed = vec![Line::ZERO; Line::count(packed_len(COLUMNS, TIMES, DEPTH))];
-    let right = pack(&weights, bytes_mut(&mut packed), &mut [0; COLUMNS]);
+    let right = pack(cpu, &weights, bytes_mut(&mut packed), &mut [0; COLUMNS]);
     let product = Product {
         left: Left {
             data: onnxq_kernels::bytes(&left),

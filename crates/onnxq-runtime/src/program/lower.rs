@@ -102,7 +102,7 @@ pub(super) fn lower(model: Arc<Model>, options: ProgramOptions) -> Result<Progra
         buffers: Vec::new(),
         steps: Vec::new(),
         constants: Vec::new(),
-        weights: Store::default(),
+        weights: Store::new(options.cpu),
     };
     let mut inputs = Vec::new();
     for (i, &n) in graph.inputs().iter().enumerate() {

@@ -14,11 +14,13 @@ const LARGE: usize = PAGE / 2;
 
 /// Zeros to begin with. What nobody touches takes no memory.
 pub(super) enum Pages {
+    /// So many bytes of a map from a place on.
     Mapped {
         map: MmapMut,
         start: usize,
         len: usize,
     },
+    /// Where there is little, or nothing can be mapped.
     Plain(Vec<Line>),
 }
 
@@ -63,5 +65,29 @@ impl Pages {
 
     pub(super) fn lines_mut(&mut self) -> &mut [Line] {
         lines_mut(self.bytes_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_that_can_be_written() {
+        for lines in [0, 1, 1000, LARGE / 64, PAGE / 64 + 1] {
+            let mut pages = Pages::new(lines);
+            assert_eq!(pages.bytes().len(), lines * 64);
+            assert!(pages.bytes().iter().all(|&byte| byte == 0), "{lines} lines");
+            assert_eq!(pages.lines_mut().len(), lines);
+            pages.bytes_mut().fill(3);
+            assert!(pages.lines_mut().iter().all(|line| line.0 == [3; 64]));
+        }
+    }
+
+    #[test]
+    fn much_of_it_begins_with_a_page() {
+        let pages = Pages::new(LARGE / 64);
+        assert!(matches!(pages, Pages::Mapped { .. }));
+        assert!(pages.bytes().as_ptr().addr().is_multiple_of(PAGE));
     }
 }

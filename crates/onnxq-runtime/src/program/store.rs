@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use onnxq_kernels::Cpu;
+
 use super::pages::Pages;
 
 /// Bytes of a chunk: as many as a large model has, so that there are few partly used pages. What nobody
@@ -12,8 +14,9 @@ const CHUNK: usize = 256 << 20;
 const LINE: usize = 64;
 
 /// Grows; what is in it stays where it is.
-#[derive(Default)]
 pub(super) struct Store {
+    /// Whose instructions pack the weights.
+    pub(super) cpu: Cpu,
     chunks: Vec<Chunk>,
 }
 
@@ -30,6 +33,14 @@ pub(super) struct Stored {
 }
 
 impl Store {
+    /// Nothing yet.
+    pub(super) fn new(cpu: Cpu) -> Store {
+        Store {
+            cpu,
+            chunks: Vec::new(),
+        }
+    }
+
     /// Takes `len` bytes of zeros, aligned, and has `f` fill them.
     pub(super) fn add(&mut self, len: usize, f: impl FnOnce(&mut [u8])) -> Stored {
         let fits = |chunk: &Chunk| chunk.memory.bytes().len() - chunk.used >= len;

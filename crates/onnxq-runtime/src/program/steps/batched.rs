@@ -195,7 +195,7 @@ impl Codes {
     }
 
     /// Packs one head of the right operand; `sums` becomes what is added to the sums of each column.
-    fn pack(&self, data: &[u8], to: &mut [u8], sums: &mut [i32]) {
+    fn pack(&self, cpu: Cpu, data: &[u8], to: &mut [u8], sums: &mut [i32]) {
         let Shape {
             b,
             depth,
@@ -210,7 +210,7 @@ impl Codes {
             depth: [1, *depth],
             strides: [b.column, 0, 0, b.row],
         };
-        pack(&weights, to, sums);
+        pack(cpu, &weights, to, sums);
         let zero = self.zeros[0];
         let constant = (*depth as i32)
             .wrapping_mul(zero)
@@ -261,7 +261,7 @@ impl Kernel for Codes {
                 let (sums, scratch) = scratch.split_at_mut(Line::count(4 * to.width));
                 let sums: &mut [i32] = &mut bytemuck::cast_slice_mut(bytes_mut(sums))[..to.width];
                 for (i, head) in heads.enumerate() {
-                    self.pack(&b[self.shape.b.at(batch, head)..], packed, sums);
+                    self.pack(cpu, &b[self.shape.b.at(batch, head)..], packed, sums);
                     let row = self.shape.a.row;
                     let product = Product {
                         left: Left {
@@ -338,10 +338,13 @@ impl Kernel for Codes {
             strides: [b.column, 0, 0, b.row],
         });
         code.bind("weights", weights);
-        code.call(
-            "pack",
-            vec!["&weights".into(), "packed".into(), "sums".into()],
-        );
+        let arguments = vec![
+            code.cpu(),
+            "&weights".into(),
+            "packed".into(),
+            "sums".into(),
+        ];
+        code.call("pack", arguments);
         let constant = (*depth as i32).wrapping_mul(zero).wrapping_mul(packed_zero);
         code.open("for sum in sums.iter_mut()");
         let factor = zero.wrapping_neg();

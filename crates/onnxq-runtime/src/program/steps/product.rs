@@ -30,9 +30,9 @@ impl PackedWeights {
         let (columns, segments, depth) =
             (weights.columns, weights.segments, weights.segment_depth());
         let len = packed_len(columns, segments, depth);
-        let mut sums = vec![0; columns];
+        let (cpu, mut sums) = (store.cpu, vec![0; columns]);
         let data = store.add(len, |to| {
-            pack(weights, to, &mut sums);
+            pack(cpu, weights, to, &mut sums);
         });
         PackedWeights {
             data,
