@@ -148,82 +148,128 @@ impl Columns {
     }
 }
 
-/// `rows` are where the result rows begin (`usize::MAX` for rows that nobody wants), `sums` has 16
-/// columns for each of them, and `row_sums` one number.
-pub(crate) fn finish(
-    cpu: crate::Cpu,
-    sums: &[i32],
-    rows: &[usize],
-    row_sums: &[i32],
+/// The sums of a block, and what is still to be added to them.
+#[derive(Clone, Copy)]
+struct Sums<'a> {
+    /// 16 for each row.
+    sums: &'a [i32],
+    /// Where the result rows begin, `usize::MAX` for those that nobody wants; and the sums of the rows of the left operand.
+    rows: &'a [usize],
+    row_sums: &'a [i32],
     columns: Columns,
-    epilogue: &Epilogue<'_>,
-    output: &mut Output<'_>,
-) {
-    let offset = columns.of(epilogue.offset);
-    let zeros = !epilogue.zero.is_empty();
-    let zero = match zeros {
-        true => columns.of(epilogue.zero),
-        false => [0; COLUMNS],
-    };
-    match output {
-        Output::Sums(y) => match columns.count == COLUMNS && !zeros {
-            true => to_sums_whole(cpu, sums, rows, columns.first, &offset, y),
-            false => to_sums(cpu, sums, rows, row_sums, columns, &offset, &zero, y),
-        },
-        Output::Bytes(y, to) => {
-            let scales = columns.of(to.scale);
-            // The residual is added when all columns of a row are there.
-            match columns.count == COLUMNS && !zeros {
-                true => to_bytes_whole(
-                    cpu,
-                    sums,
-                    rows,
-                    columns.first,
-                    &offset,
-                    &scales,
-                    to.zero,
-                    to.bounds,
-                    y,
-                ),
-                false => to_bytes(
-                    cpu, sums, rows, row_sums, columns, &offset, &zero, &scales, to, y,
-                ),
+    offset: [i32; COLUMNS],
+    zero: [i32; COLUMNS],
+    /// The case that matters: all 16 columns are wanted, and their zero points are 0.
+    whole: bool,
+}
+
+impl Sums<'_> {
+    /// Where the result of a row begins, if anyone wants it, and its sums.
+    #[inline(always)]
+    fn row<const WHOLE: bool>(&self, i: usize) -> Option<(usize, [i32; COLUMNS])> {
+        let row = self.rows[i];
+        if row == usize::MAX {
+            return None;
+        }
+        let (from, mut sums) = (&self.sums[i * COLUMNS..][..COLUMNS], [0; COLUMNS]);
+        for j in 0..COLUMNS {
+            sums[j] = from[j].wrapping_add(self.offset[j]);
+        }
+        if !WHOLE {
+            let row_sum = self.row_sums[i];
+            for (sum, zero) in sums.iter_mut().zip(self.zero) {
+                *sum = sum.wrapping_sub(row_sum.wrapping_mul(zero));
             }
         }
-        Output::Floats {
-            y,
-            scale,
-            bias,
-            activation,
-        } => {
-            let scales = columns.of(scale);
-            let biases = (!bias.is_empty()).then(|| columns.of(bias));
-            match columns.count == COLUMNS && !zeros {
-                true => to_floats_whole(
-                    cpu,
-                    sums,
-                    rows,
-                    columns.first,
-                    &offset,
-                    &scales,
-                    biases.as_ref(),
-                    *activation,
-                    y,
-                ),
-                false => to_floats(
-                    cpu,
-                    sums,
-                    rows,
-                    row_sums,
-                    columns,
-                    &offset,
-                    &zero,
-                    &scales,
-                    biases.as_ref(),
-                    *activation,
-                    y,
-                ),
+        Some((row + self.columns.first, sums))
+    }
+
+    /// How many columns are wanted.
+    #[inline(always)]
+    fn count<const WHOLE: bool>(&self) -> usize {
+        match WHOLE {
+            true => COLUMNS,
+            false => self.columns.count,
+        }
+    }
+
+    #[inline(always)]
+    fn sums<const WHOLE: bool>(&self, y: &mut [i32]) {
+        for i in 0..self.rows.len() {
+            if let Some((at, sums)) = self.row::<WHOLE>(i) {
+                let count = self.count::<WHOLE>();
+                y[at..][..count].copy_from_slice(&sums[..count]);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn bytes<const WHOLE: bool>(
+        &self,
+        scales: &[f32; COLUMNS],
+        zero: i32,
+        bounds: [i32; 2],
+        y: &mut [u8],
+    ) {
+        for i in 0..self.rows.len() {
+            if let Some((at, sums)) = self.row::<WHOLE>(i) {
+                let y = &mut y[at..][..self.count::<WHOLE>()];
+                for (j, y) in y.iter_mut().enumerate() {
+                    *y = quantized(sums[j] as f32 * scales[j], zero, bounds) as u8;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn floats<const WHOLE: bool>(
+        &self,
+        scales: &[f32; COLUMNS],
+        bias: Option<&[f32; COLUMNS]>,
+        activation: Activation,
+        y: &mut [f32],
+    ) {
+        for i in 0..self.rows.len() {
+            if let Some((at, sums)) = self.row::<WHOLE>(i) {
+                let mut values = [0.0; COLUMNS];
+                for j in 0..COLUMNS {
+                    values[j] = sums[j] as f32 * scales[j];
+                }
+                if let Some(bias) = bias {
+                    for j in 0..COLUMNS {
+                        values[j] += bias[j];
+                    }
+                }
+                activate(activation, &mut values);
+                let count = self.count::<WHOLE>();
+                y[at..][..count].copy_from_slice(&values[..count]);
+            }
+        }
+    }
+}
+
+tiers! {
+    fn to_sums(x: &Sums<'_>, y: &mut [i32]) {
+        match x.whole {
+            true => x.sums::<true>(y),
+            false => x.sums::<false>(y),
+        }
+    }
+
+    fn to_bytes(x: &Sums<'_>, scales: &[f32; COLUMNS], zero: i32, bounds: [i32; 2], y: &mut [u8]) {
+        match x.whole {
+            true => x.bytes::<true>(scales, zero, bounds, y),
+            false => x.bytes::<false>(scales, zero, bounds, y),
+        }
+    }
+
+    fn to_floats(
+        x: &Sums<'_>, scales: &[f32; COLUMNS], bias: Option<&[f32; COLUMNS]>, activation: Activation,
+        y: &mut [f32],
+    ) {
+        match x.whole {
+            true => x.floats::<true>(scales, bias, activation, y),
+            false => x.floats::<false>(scales, bias, activation, y),
         }
     }
 }
@@ -231,7 +277,7 @@ pub(crate) fn finish(
 /// What becomes of the sums of some rows, while they are computed block by block.
 pub(crate) struct Finish<'a, 'y> {
     pub(crate) cpu: crate::Cpu,
-    /// Where the result rows begin, and the sum of each row of the left operand: see [`finish`].
+    /// Where the result rows begin, and the sum of each row of the left operand: see [`Sums`].
     pub(crate) rows: &'a [usize],
     pub(crate) row_sums: &'a [i32],
     /// Columns in all.
@@ -261,133 +307,37 @@ impl Finish<'_, '_> {
     /// Sums of a block, of the rows from `first` on.
     pub(crate) fn some(&mut self, at: usize, first: usize, sums: &[i32]) {
         let rows = first..first + sums.len() / COLUMNS;
-        finish(
-            self.cpu,
+        let (cpu, epilogue, columns) = (self.cpu, self.epilogue, self.block(at));
+        let zeros = !epilogue.zero.is_empty();
+        let sums = Sums {
             sums,
-            &self.rows[rows.clone()],
-            &self.row_sums[rows],
-            self.block(at),
-            self.epilogue,
-            self.output,
-        );
-    }
-}
-
-/// The sum of one place, with what zero points take from it.
-#[inline(always)]
-fn corrected(sum: i32, offset: i32, row_sum: i32, zero: i32) -> i32 {
-    sum.wrapping_add(offset)
-        .wrapping_sub(row_sum.wrapping_mul(zero))
-}
-
-tiers! {
-    /// The case that matters: all 16 columns, no zero points of weights.
-    fn to_sums_whole(
-        sums: &[i32], rows: &[usize], first: usize, offset: &[i32; COLUMNS], y: &mut [i32],
-    ) {
-        for (sums, &row) in sums.chunks_exact(COLUMNS).zip(rows) {
-            if row == usize::MAX {
-                continue;
+            rows: &self.rows[rows.clone()],
+            row_sums: &self.row_sums[rows],
+            columns,
+            offset: columns.of(epilogue.offset),
+            zero: match zeros {
+                true => columns.of(epilogue.zero),
+                false => [0; COLUMNS],
+            },
+            whole: columns.count == COLUMNS && !zeros,
+        };
+        match self.output {
+            Output::Sums(y) => to_sums(cpu, &sums, y),
+            // A residual is added when all columns of a row are there.
+            Output::Bytes(y, to) => {
+                let scales = columns.of(to.scale);
+                to_bytes(cpu, &sums, &scales, to.zero, to.bounds, y);
             }
-            let y = &mut y[row + first..][..COLUMNS];
-            for j in 0..COLUMNS {
-                y[j] = sums[j].wrapping_add(offset[j]);
+            Output::Floats {
+                y,
+                scale,
+                bias,
+                activation,
+            } => {
+                let scales = columns.of(scale);
+                let bias = (!bias.is_empty()).then(|| columns.of(bias));
+                to_floats(cpu, &sums, &scales, bias.as_ref(), *activation, y);
             }
-        }
-    }
-
-    fn to_sums(
-        sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
-        offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], y: &mut [i32],
-    ) {
-        for ((sums, &row), &row_sum) in sums.chunks_exact(COLUMNS).zip(rows).zip(row_sums) {
-            if row == usize::MAX {
-                continue;
-            }
-            let y = &mut y[row + columns.first..][..columns.count];
-            for (j, y) in y.iter_mut().enumerate() {
-                *y = corrected(sums[j], offset[j], row_sum, zero[j]);
-            }
-        }
-    }
-
-    /// The same for bytes.
-    fn to_bytes_whole(
-        sums: &[i32], rows: &[usize], first: usize, offset: &[i32; COLUMNS],
-        scales: &[f32; COLUMNS], zero: i32, bounds: [i32; 2], y: &mut [u8],
-    ) {
-        for (sums, &row) in sums.chunks_exact(COLUMNS).zip(rows) {
-            if row == usize::MAX {
-                continue;
-            }
-            let y = &mut y[row + first..][..COLUMNS];
-            for j in 0..COLUMNS {
-                let sum = sums[j].wrapping_add(offset[j]);
-                y[j] = quantized(sum as f32 * scales[j], zero, bounds) as u8;
-            }
-        }
-    }
-
-    fn to_bytes(
-        sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
-        offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], scales: &[f32; COLUMNS],
-        to: &Requantize<'_>, y: &mut [u8],
-    ) {
-        for ((sums, &row), &row_sum) in sums.chunks_exact(COLUMNS).zip(rows).zip(row_sums) {
-            if row == usize::MAX {
-                continue;
-            }
-            let y = &mut y[row + columns.first..][..columns.count];
-            for (j, y) in y.iter_mut().enumerate() {
-                let sum = corrected(sums[j], offset[j], row_sum, zero[j]);
-                *y = quantized(sum as f32 * scales[j], to.zero, to.bounds) as u8;
-            }
-        }
-    }
-
-    /// The case that matters, see above.
-    fn to_floats_whole(
-        sums: &[i32], rows: &[usize], first: usize, offset: &[i32; COLUMNS],
-        scales: &[f32; COLUMNS], bias: Option<&[f32; COLUMNS]>, activation: Activation, y: &mut [f32],
-    ) {
-        for (sums, &row) in sums.chunks_exact(COLUMNS).zip(rows) {
-            if row == usize::MAX {
-                continue;
-            }
-            let mut values = [0.0; COLUMNS];
-            for j in 0..COLUMNS {
-                values[j] = sums[j].wrapping_add(offset[j]) as f32 * scales[j];
-            }
-            if let Some(bias) = bias {
-                for j in 0..COLUMNS {
-                    values[j] += bias[j];
-                }
-            }
-            activate(activation, &mut values);
-            y[row + first..][..COLUMNS].copy_from_slice(&values);
-        }
-    }
-
-    fn to_floats(
-        sums: &[i32], rows: &[usize], row_sums: &[i32], columns: Columns,
-        offset: &[i32; COLUMNS], zero: &[i32; COLUMNS], scales: &[f32; COLUMNS],
-        bias: Option<&[f32; COLUMNS]>, activation: Activation, y: &mut [f32],
-    ) {
-        for ((sums, &row), &row_sum) in sums.chunks_exact(COLUMNS).zip(rows).zip(row_sums) {
-            if row == usize::MAX {
-                continue;
-            }
-            let mut values = [0.0; COLUMNS];
-            for j in 0..COLUMNS {
-                values[j] = corrected(sums[j], offset[j], row_sum, zero[j]) as f32 * scales[j];
-            }
-            if let Some(bias) = bias {
-                for j in 0..COLUMNS {
-                    values[j] += bias[j];
-                }
-            }
-            activate(activation, &mut values);
-            y[row + columns.first..][..columns.count].copy_from_slice(&values[..columns.count]);
         }
     }
 }
