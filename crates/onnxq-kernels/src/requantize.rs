@@ -10,15 +10,18 @@
 //! then. Beside AMX only one of the two vector units multiplies and converts, so that rounding is an addition.
 
 use core::arch::x86_64::{
-    __m128i, __m512, __m512i, _CMP_NLT_UQ, _MM_HINT_T0, _mm_prefetch, _mm512_abs_ps,
-    _mm512_add_epi32, _mm512_add_ps, _mm512_adds_epi16, _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32,
-    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_extracti32x4_epi32,
-    _mm512_fmadd_ps, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_ps,
-    _mm512_max_epi8, _mm512_max_epu8, _mm512_max_ps, _mm512_min_epi8, _mm512_min_epu8,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_packs_epi16, _mm512_packs_epi32, _mm512_packus_epi16,
-    _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_sub_epi32, _mm512_sub_ps,
+    __m128i, __m512, __m512i, _CMP_NLT_UQ, _MM_HINT_T0, _mm_prefetch, _mm256_mask_storeu_epi8,
+    _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_adds_epi16, _mm512_castsi512_si256,
+    _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+    _mm512_cvtps_epi32, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64, _mm512_fmadd_ps,
+    _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_ps, _mm512_max_epi8,
+    _mm512_max_epu8, _mm512_max_ps, _mm512_min_epi8, _mm512_min_epu8, _mm512_min_ps, _mm512_mul_ps,
+    _mm512_packs_epi16, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi32,
+    _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
+    _mm512_setzero_ps, _mm512_sub_epi32, _mm512_sub_ps,
 };
+
+use core::ops::Range;
 
 use crate::{
     epilogue::{Epilogue, Output, SHIFT},
@@ -82,7 +85,7 @@ impl Bytes {
     fn pack<const FORM: u8>(&self, codes: [__m512i; 4]) -> __m512i {
         let words = |a, b| _mm512_adds_epi16(_mm512_packs_epi32(a, b), self.zero);
         let (a, b) = (words(codes[0], codes[1]), words(codes[2], codes[3]));
-        let bytes = match FORM & !(ADDED | CORRECTED) {
+        let bytes = match FORM & !(ADDED | CORRECTED | PAIRED) {
             U8 => _mm512_packus_epi16(a, b),
             I8 => _mm512_packs_epi16(a, b),
             _ if self.signed => {
@@ -169,12 +172,14 @@ impl Adding {
 }
 
 /// Forms of [`Quick::row`]: bytes of the whole range of their type, and any bytes; and the same with others added. Any
-/// bytes, too, where zero points of the weights take something from each row.
+/// bytes, too, where zero points of the weights take something from each row; and any bytes of two rows at once, where
+/// there are no more than two blocks.
 pub(crate) const U8: u8 = 0;
 pub(crate) const I8: u8 = 1;
 pub(crate) const ANY: u8 = 2;
 pub(crate) const ADDED: u8 = 4;
 pub(crate) const CORRECTED: u8 = 8;
+pub(crate) const PAIRED: u8 = 16;
 
 /// Sums that start from the offset of their column become bytes.
 #[derive(Clone, Copy)]
@@ -255,11 +260,11 @@ impl<'a> Quick<'a> {
         self.start[at * COLUMNS..][..COLUMNS].as_ptr()
     }
 
-    /// Begins with four blocks, or fewer at the end. `ahead` bytes after those of a residual are the ones that it wants next.
+    /// Begins with four blocks, or fewer at the end; `paired` is for [`PAIRED`] rows. `ahead` bytes after those of a residual are the ones that it wants next.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     #[expect(unsafe_code, reason = "a load of part of a register")]
-    pub(crate) fn begin(&mut self, at: usize, blocks: usize, ahead: usize) {
+    pub(crate) fn begin(&mut self, at: usize, blocks: usize, ahead: usize, paired: bool) {
         let first = at * COLUMNS;
         let scales = &self.scales[first..];
         let scales = &scales[..scales.len().min(blocks * COLUMNS)];
@@ -271,6 +276,7 @@ impl<'a> Quick<'a> {
         self.columns = u64::MAX >> (4 * COLUMNS - scales.len());
         self.large = false;
         for (i, scale) in self.scale.iter_mut().enumerate() {
+            let i = if paired { i % 2 } else { i };
             let mask = (self.columns >> (i * COLUMNS)) as u16;
             let from = scales.as_ptr().wrapping_add(i * COLUMNS);
             // SAFETY: `columns` has a bit for each scale, and no others are read.
@@ -342,6 +348,89 @@ impl<'a> Quick<'a> {
         }
     }
 
+    /// The same for two rows of two blocks at most, [`PAIRED`].
+    ///
+    /// # Safety
+    /// See [`row`](Quick::row); those that are asked for are the first two, and the row after each.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    #[expect(unsafe_code, reason = "reads sums and writes at strides")]
+    pub(crate) unsafe fn pair<const FORM: u8>(
+        &self,
+        [a, b, ..]: [*const i32; 4],
+        offsets: Option<&[__m512i; 4]>,
+        rows: [usize; 2],
+        row_sums: [i32; 2],
+    ) {
+        let sums = [a, b, a.wrapping_add(COLUMNS), b.wrapping_add(COLUMNS)];
+        // SAFETY: the caller's guarantee.
+        let mut sums = sums.map(|sums| unsafe { sums.cast::<__m512i>().read_unaligned() });
+        if let Some(offsets) = offsets {
+            for (sum, offset) in sums.iter_mut().zip(offsets) {
+                *sum = _mm512_add_epi32(*sum, *offset);
+            }
+        }
+        if FORM & CORRECTED != 0 {
+            for (sums, row_sum) in sums.as_chunks_mut::<2>().0.iter_mut().zip(row_sums) {
+                let less = _mm512_set1_epi32(row_sum.wrapping_mul(self.zero));
+                *sums = sums.map(|sum| _mm512_sub_epi32(sum, less));
+            }
+        }
+        let bytes = match self.large {
+            false => self.bytes.row::<FORM>(sums, &self.scale, false),
+            true => self.bytes.row::<FORM>(sums, &self.scale, true),
+        };
+        let halves = [
+            _mm512_castsi512_si256(bytes),
+            _mm512_extracti64x4_epi64::<1>(bytes),
+        ];
+        for (half, row) in halves.into_iter().zip(rows) {
+            if row != usize::MAX {
+                let to = self.to.wrapping_add(row).cast();
+                // SAFETY: the caller's guarantee.
+                unsafe { _mm256_mask_storeu_epi8(to, self.columns as u32, half) }
+            }
+        }
+    }
+
+    /// Some of the rows, whose sums follow each other; see [`row`](Quick::row).
+    ///
+    /// # Safety
+    /// See [`row`](Quick::row).
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    #[expect(unsafe_code, reason = "reads sums and writes at strides")]
+    unsafe fn some<const FORM: u8>(
+        &self,
+        sums: [*const i32; 4],
+        offsets: Option<&[__m512i; 4]>,
+        range: Range<usize>,
+        rows: &[usize],
+        row_sums: &[i32],
+    ) {
+        let row_sum = |row: usize| match FORM & CORRECTED {
+            0 => 0,
+            _ => row_sums[row],
+        };
+        let Range { mut start, end } = range;
+        while start < end {
+            let sums = sums.map(|sums| sums.wrapping_add(start * COLUMNS));
+            if FORM & PAIRED != 0 && start + 2 <= end {
+                let (rows, row_sums) = (
+                    [start, start + 1].map(|row| rows[row]),
+                    [start, start + 1].map(row_sum),
+                );
+                // SAFETY: the caller's guarantee.
+                unsafe { self.pair::<FORM>(sums, offsets, rows, row_sums) }
+                start += 2;
+            } else {
+                // SAFETY: as above.
+                unsafe { self.row::<FORM>(sums, offsets, rows[start], row_sum(start)) }
+                start += 1;
+            }
+        }
+    }
+
     /// All rows of so many blocks from `at` on, whose sums began without their offsets.
     ///
     /// # Safety
@@ -356,46 +445,32 @@ impl<'a> Quick<'a> {
         rows: &[usize],
         row_sums: &[i32],
     ) {
-        self.begin(at, blocks, blocks * COLUMNS);
+        let paired = blocks <= 2 && self.form() <= ANY;
+        self.begin(at, blocks, blocks * COLUMNS, paired);
         let offsets = [0, 1, 2, 3].map(|i| {
+            let i = if paired { i % 2 } else { i };
             let start = self.start(at + i.min(blocks - 1));
             // SAFETY: these are 16 numbers.
             unsafe { start.cast::<__m512i>().read_unaligned() }
         });
-        for (i, (&row, &row_sum)) in rows.iter().zip(row_sums).enumerate() {
-            let sums = sums.map(|sums| sums.wrapping_add(i * COLUMNS));
-            // SAFETY: the caller's guarantee.
-            unsafe { self.any_row(sums, Some(&offsets), row, row_sum) }
-        }
-    }
-
-    /// [`row`](Quick::row) of the form that there is.
-    ///
-    /// # Safety
-    /// See [`row`](Quick::row).
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-    #[expect(unsafe_code, reason = "reads sums and writes at strides")]
-    unsafe fn any_row(
-        &self,
-        sums: [*const i32; 4],
-        offsets: Option<&[__m512i; 4]>,
-        row: usize,
-        row_sum: i32,
-    ) {
+        let (offsets, all) = (Some(&offsets), 0..rows.len());
         match self.form() {
             // SAFETY: the caller's guarantee.
-            U8 => unsafe { self.row::<U8>(sums, offsets, row, row_sum) },
-            // SAFETY: as above.
-            I8 => unsafe { self.row::<I8>(sums, offsets, row, row_sum) },
-            // SAFETY: as above.
-            ANY => unsafe { self.row::<ANY>(sums, offsets, row, row_sum) },
-            // SAFETY: as above.
-            form if form & CORRECTED != 0 => unsafe {
-                self.row::<{ CORRECTED | ANY }>(sums, offsets, row, row_sum)
+            _ if paired => unsafe {
+                self.some::<{ PAIRED | ANY }>(sums, offsets, all, rows, row_sums)
             },
             // SAFETY: as above.
-            _ => unsafe { self.row::<{ ADDED | ANY }>(sums, offsets, row, row_sum) },
+            U8 => unsafe { self.some::<U8>(sums, offsets, all, rows, row_sums) },
+            // SAFETY: as above.
+            I8 => unsafe { self.some::<I8>(sums, offsets, all, rows, row_sums) },
+            // SAFETY: as above.
+            ANY => unsafe { self.some::<ANY>(sums, offsets, all, rows, row_sums) },
+            // SAFETY: as above.
+            form if form & CORRECTED != 0 => unsafe {
+                self.some::<{ CORRECTED | ANY }>(sums, offsets, all, rows, row_sums)
+            },
+            // SAFETY: as above.
+            _ => unsafe { self.some::<{ ADDED | ANY }>(sums, offsets, all, rows, row_sums) },
         }
     }
 }

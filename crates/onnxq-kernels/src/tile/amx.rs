@@ -26,7 +26,7 @@ use crate::{
     Cpu, Isa, Line,
     epilogue::Finish,
     pack::{COLUMNS, STEP, STEP_BYTES},
-    requantize::{ADDED, ANY, CORRECTED, I8, Quick, U8},
+    requantize::{ADDED, ANY, CORRECTED, I8, PAIRED, Quick, U8},
 };
 
 pub(super) const TILE: Tile = Tile {
@@ -95,6 +95,9 @@ unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut
         (1, None) => groups::<1, SIGNED, SUMS>,
         (2, None) => groups::<2, SIGNED, SUMS>,
         (_, None) => groups::<3, SIGNED, SUMS>,
+        (1, Some(U8 | I8 | ANY)) if panel.len() <= 2 => groups::<1, SIGNED, PAIRED_ANY>,
+        (2, Some(U8 | I8 | ANY)) if panel.len() <= 2 => groups::<2, SIGNED, PAIRED_ANY>,
+        (_, Some(U8 | I8 | ANY)) if panel.len() <= 2 => groups::<3, SIGNED, PAIRED_ANY>,
         (3, Some(U8)) => groups::<3, SIGNED, U8>,
         (3, Some(I8)) => groups::<3, SIGNED, I8>,
         (3, Some(ADDED_U8)) => groups::<3, SIGNED, ADDED_U8>,
@@ -141,6 +144,7 @@ const ADDED_U8: u8 = ADDED | U8;
 const ADDED_I8: u8 = ADDED | I8;
 const ADDED_ANY: u8 = ADDED | ANY;
 const CORRECTED_ANY: u8 = CORRECTED | ANY;
+const PAIRED_ANY: u8 = PAIRED | ANY;
 
 /// See [`sweep`]; `G` is the number of groups, and `FORM` that of [`Finish::quick`], or [`SUMS`].
 ///
@@ -160,12 +164,12 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
     let mut quick = finish.quick;
     let results = finish.rows;
     let row_sums = finish.row_sums;
-    let row_sum = |row: usize| match FORM & CORRECTED {
-        0 => 0,
-        _ => row_sums[row],
-    };
     // Between two products, so many rows of four blocks become results.
     let each = results.len().div_ceil(const { behind(FORM) } * x.steps * G);
+    let each = match FORM & PAIRED {
+        0 => each,
+        _ => each.next_multiple_of(2),
+    };
     // Where the sums of a block are. Those of all blocks are kept apart if they are needed again.
     let place = |at: usize| {
         let place = match last && !x.accumulate {
@@ -176,6 +180,30 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
     };
     // The sums of four blocks, and how many of their rows are done.
     let (mut before, mut done) = ([x.c.cast_const(); QUAD], usize::MAX);
+    // A macro, since what is in registers must stay there.
+    macro_rules! convert {
+        ($quick:expr, $until:expr) => {
+            let until = $until;
+            while done < until {
+                let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
+                if FORM & PAIRED != 0 {
+                    let rows = [results[done], results[done + 1]];
+                    // SAFETY: these sums have been stored, and the product has checked that its rows
+                    // are within the output.
+                    unsafe { $quick.pair::<FORM>(sums, None, rows, [0; 2]) }
+                    done += 2;
+                } else {
+                    let row_sum = match FORM & CORRECTED {
+                        0 => 0,
+                        _ => row_sums[done],
+                    };
+                    // SAFETY: as above.
+                    unsafe { $quick.row::<FORM>(sums, None, results[done], row_sum) }
+                    done += 1;
+                }
+            }
+        };
+    }
     for at in panel.clone() {
         let c = place(at);
         let c = |group: usize| c.wrapping_add(group * ROWS * COLUMNS);
@@ -220,14 +248,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
                         unsafe { store(group - 1, c(group - 1)) }
                     }
                     if let (true, Some(quick)) = (FORM != SUMS, &quick) {
-                        let until = results.len().min(done.saturating_add(each));
-                        while done < until {
-                            let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
-                            // SAFETY: these sums have been stored, and the product has checked
-                            // that its rows are within the output.
-                            unsafe { quick.row::<FORM>(sums, None, results[done], row_sum(done)) }
-                            done += 1;
-                        }
+                        convert!(quick, results.len().min(done.saturating_add(each)));
                     }
                 }
                 b = b.wrapping_add(STEP_BYTES);
@@ -247,12 +268,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
         };
         let (count, end) = ((at - panel.start) % QUAD + 1, at + 1 == panel.end);
         if count == QUAD || end {
-            while done < results.len() {
-                let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
-                // SAFETY: as above.
-                unsafe { quick.row::<FORM>(sums, None, results[done], row_sum(done)) }
-                done += 1;
-            }
+            convert!(quick, results.len());
             // Of blocks that there are not, any sums will do.
             let first = at + 1 - count;
             for (i, before) in before.iter_mut().enumerate() {
@@ -264,15 +280,11 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
                     .wrapping_sub((first - panel.start) * COLUMNS),
                 false => count * COLUMNS,
             };
-            quick.begin(first, count, ahead);
+            quick.begin(first, count, ahead, FORM & PAIRED != 0);
             done = 0;
         }
         if end {
-            for (row, &result) in results.iter().enumerate() {
-                let sums = before.map(|sums| sums.wrapping_add(row * COLUMNS));
-                // SAFETY: as above.
-                unsafe { quick.row::<FORM>(sums, None, result, row_sum(row)) }
-            }
+            convert!(quick, results.len());
         }
     }
 }
