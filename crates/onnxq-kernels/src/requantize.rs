@@ -1,4 +1,4 @@
-//! Sums to bytes by AVX-512, four blocks of 16 columns at a time: a line of the cache.
+//! Sums to bytes by AVX-512, four blocks of 16 columns at a time, a line of the cache, or two blocks of two rows.
 //!
 //! Equal to `quantized(f32(sum) · scale, zero, bounds)` of the [epilogue](crate::epilogue): instead of floats,
 //! packed integers are clamped, sixteen times fewer. Conversion and packing saturate, which
