@@ -1,5 +1,6 @@
-//! Measures how many products of bytes one core makes at most, from registers: `peak` prints `NAME: best N, N GOPS` for each
-//! kind of instruction that the processor has, multiplications and additions counted apart, the median last.
+//! Measures how many products of bytes one core makes at most: `peak` prints `NAME: best N, N GOPS` for each kind of instruction
+//! that the processor has, from registers, multiplications and additions counted apart, the median last. Of AMX also with
+//! operands from the first-level cache, three groups of rows for each step of weights, and with rows that lie across lines.
 //!
 //! The time is the thread's own processor time.
 
@@ -21,8 +22,15 @@ fn main() {
     const CALLS: usize = 20;
     // The name, the tier, the loop, and the operations of one turn of it.
     type Kind = (&'static str, Isa, unsafe fn(), usize);
-    let kinds: [Kind; 4] = [
+    let kinds: [Kind; 6] = [
         ("amx", Isa::Amx, loops::amx, 4 * 32_768),
+        ("amx, loads", Isa::Amx, loops::amx_loads::<0>, 3 * 32_768),
+        (
+            "amx, loads across lines",
+            Isa::Amx,
+            loops::amx_loads::<5>,
+            3 * 32_768,
+        ),
         ("avx512vnni", Isa::Avx512Vnni, loops::avx512vnni, 12 * 128),
         ("avxvnni", Isa::AvxVnni, loops::avxvnni, 12 * 64),
         (
@@ -74,12 +82,13 @@ mod loops {
         Line(bytes)
     };
 
-    /// What is multiplied.
-    static BYTES: [Line; 16] = {
-        let mut lines = [Line::ZERO; 16];
-        let mut i = 0;
-        while i < 1024 {
-            lines[i / 64].0[i % 64] = (i * 167 + i / 251) as u8;
+    /// What is multiplied: bytes of no particular kind.
+    static BYTES: [Line; 65] = {
+        let mut lines = [Line::ZERO; 65];
+        let (mut i, mut state) = (0, 1_u32);
+        while i < lines.len() * 64 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            lines[i / 64].0[i % 64] = (state >> 24) as u8;
             i += 1;
         }
         lines
@@ -106,6 +115,36 @@ mod loops {
                 "tilerelease",
                 configuration = in(reg) &CONFIGURATION,
                 operand = in(reg) &BYTES,
+                row = in(reg) 64_usize,
+                times = inout(reg) TIMES => _,
+                options(nostack, readonly),
+            );
+        }
+    }
+
+    /// Rows begin so many bytes after a line does.
+    pub(super) unsafe fn amx_loads<const AT: usize>() {
+        // SAFETY: the caller's guarantee; nobody else uses the registers; four times 16 lines are there, and one more.
+        unsafe {
+            asm!(
+                "ldtilecfg [{configuration}]",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "2:",
+                "tileloadd tmm4, [{weights} + {row}]",
+                "tileloadd tmm3, [{rows} + {row}]",
+                "tdpbusd tmm0, tmm3, tmm4",
+                "tileloadd tmm3, [{rows} + {row} + 1024]",
+                "tdpbusd tmm1, tmm3, tmm4",
+                "tileloadd tmm3, [{rows} + {row} + 2048]",
+                "tdpbusd tmm2, tmm3, tmm4",
+                "dec {times}",
+                "jnz 2b",
+                "tilerelease",
+                configuration = in(reg) &CONFIGURATION,
+                weights = in(reg) &BYTES[48],
+                rows = in(reg) BYTES.as_ptr().cast::<u8>().wrapping_add(AT),
                 row = in(reg) 64_usize,
                 times = inout(reg) TIMES => _,
                 options(nostack, readonly),

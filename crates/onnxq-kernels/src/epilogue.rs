@@ -158,12 +158,16 @@ struct Sums<'a> {
     row_sums: &'a [i32],
     columns: Columns,
     offset: [i32; COLUMNS],
-    zero: [i32; COLUMNS],
-    /// The case that matters: all 16 columns are wanted, and their zero points are 0.
-    whole: bool,
+    /// Where zero points are not all 0.
+    zero: Option<[i32; COLUMNS]>,
 }
 
 impl Sums<'_> {
+    /// The case that matters: all 16 columns are wanted, and their zero points are 0.
+    fn is_whole(&self) -> bool {
+        self.columns.count == COLUMNS && self.zero.is_none()
+    }
+
     /// Where the result of a row begins, if anyone wants it, and its sums.
     #[inline(always)]
     fn row<const WHOLE: bool>(&self, i: usize) -> Option<(usize, [i32; COLUMNS])> {
@@ -175,9 +179,9 @@ impl Sums<'_> {
         for j in 0..COLUMNS {
             sums[j] = from[j].wrapping_add(self.offset[j]);
         }
-        if !WHOLE {
+        if let (false, Some(zero)) = (WHOLE, self.zero) {
             let row_sum = self.row_sums[i];
-            for (sum, zero) in sums.iter_mut().zip(self.zero) {
+            for (sum, zero) in sums.iter_mut().zip(zero) {
                 *sum = sum.wrapping_sub(row_sum.wrapping_mul(zero));
             }
         }
@@ -250,14 +254,14 @@ impl Sums<'_> {
 
 tiers! {
     fn to_sums(x: &Sums<'_>, y: &mut [i32]) {
-        match x.whole {
+        match x.is_whole() {
             true => x.sums::<true>(y),
             false => x.sums::<false>(y),
         }
     }
 
     fn to_bytes(x: &Sums<'_>, scales: &[f32; COLUMNS], zero: i32, bounds: [i32; 2], y: &mut [u8]) {
-        match x.whole {
+        match x.is_whole() {
             true => x.bytes::<true>(scales, zero, bounds, y),
             false => x.bytes::<false>(scales, zero, bounds, y),
         }
@@ -267,7 +271,7 @@ tiers! {
         x: &Sums<'_>, scales: &[f32; COLUMNS], bias: Option<&[f32; COLUMNS]>, activation: Activation,
         y: &mut [f32],
     ) {
-        match x.whole {
+        match x.is_whole() {
             true => x.floats::<true>(scales, bias, activation, y),
             false => x.floats::<false>(scales, bias, activation, y),
         }
@@ -308,18 +312,13 @@ impl Finish<'_, '_> {
     pub(crate) fn some(&mut self, at: usize, first: usize, sums: &[i32]) {
         let rows = first..first + sums.len() / COLUMNS;
         let (cpu, epilogue, columns) = (self.cpu, self.epilogue, self.block(at));
-        let zeros = !epilogue.zero.is_empty();
         let sums = Sums {
             sums,
             rows: &self.rows[rows.clone()],
             row_sums: &self.row_sums[rows],
             columns,
             offset: columns.of(epilogue.offset),
-            zero: match zeros {
-                true => columns.of(epilogue.zero),
-                false => [0; COLUMNS],
-            },
-            whole: columns.count == COLUMNS && !zeros,
+            zero: (!epilogue.zero.is_empty()).then(|| columns.of(epilogue.zero)),
         };
         match self.output {
             Output::Sums(y) => to_sums(cpu, &sums, y),

@@ -390,9 +390,8 @@ impl Left<'_> {
     /// The sum of each row of a group.
     fn row_sums(&self, cpu: Cpu, walk: &Walk, group: usize, sums: &mut [i32]) {
         let g = &self.geometry;
-        for (row, sum) in sums.iter_mut().enumerate() {
+        for (sum, at) in sums.iter_mut().zip(walk.starts(group)) {
             *sum = 0;
-            let at = walk.row(group, row);
             for s in 0..g.segments[0] * g.segments[1] {
                 let at = at.saturating_add(g.segment(s));
                 // Rows beyond the data are nobody's.

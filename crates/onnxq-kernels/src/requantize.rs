@@ -21,8 +21,6 @@ use core::arch::x86_64::{
     _mm512_setzero_ps, _mm512_sub_epi32, _mm512_sub_ps,
 };
 
-use core::ops::Range;
-
 use crate::{
     epilogue::{Epilogue, Output, SHIFT},
     pack::COLUMNS,
@@ -260,7 +258,8 @@ impl<'a> Quick<'a> {
         self.start[at * COLUMNS..][..COLUMNS].as_ptr()
     }
 
-    /// Begins with four blocks, or fewer at the end; `paired` is for [`PAIRED`] rows. `ahead` bytes after those of a residual are the ones that it wants next.
+    /// Begins with four blocks, or fewer at the end; `paired` is for [`PAIRED`] rows. `ahead` bytes after those of a residual
+    /// are the ones that it wants next.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     #[expect(unsafe_code, reason = "a load of part of a register")]
@@ -360,7 +359,6 @@ impl<'a> Quick<'a> {
         [a, b, ..]: [*const i32; 4],
         offsets: Option<&[__m512i; 4]>,
         rows: [usize; 2],
-        row_sums: [i32; 2],
     ) {
         let sums = [a, b, a.wrapping_add(COLUMNS), b.wrapping_add(COLUMNS)];
         // SAFETY: the caller's guarantee.
@@ -368,12 +366,6 @@ impl<'a> Quick<'a> {
         if let Some(offsets) = offsets {
             for (sum, offset) in sums.iter_mut().zip(offsets) {
                 *sum = _mm512_add_epi32(*sum, *offset);
-            }
-        }
-        if FORM & CORRECTED != 0 {
-            for (sums, row_sum) in sums.as_chunks_mut::<2>().0.iter_mut().zip(row_sums) {
-                let less = _mm512_set1_epi32(row_sum.wrapping_mul(self.zero));
-                *sums = sums.map(|sum| _mm512_sub_epi32(sum, less));
             }
         }
         let bytes = match self.large {
@@ -393,40 +385,31 @@ impl<'a> Quick<'a> {
         }
     }
 
-    /// Some of the rows, whose sums follow each other; see [`row`](Quick::row).
+    /// All of these rows, whose sums follow each other; see [`row`](Quick::row).
     ///
     /// # Safety
     /// See [`row`](Quick::row).
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     #[expect(unsafe_code, reason = "reads sums and writes at strides")]
-    unsafe fn some<const FORM: u8>(
+    unsafe fn all<const FORM: u8>(
         &self,
         sums: [*const i32; 4],
-        offsets: Option<&[__m512i; 4]>,
-        range: Range<usize>,
+        offsets: &[__m512i; 4],
         rows: &[usize],
         row_sums: &[i32],
     ) {
-        let row_sum = |row: usize| match FORM & CORRECTED {
-            0 => 0,
-            _ => row_sums[row],
-        };
-        let Range { mut start, end } = range;
-        while start < end {
-            let sums = sums.map(|sums| sums.wrapping_add(start * COLUMNS));
-            if FORM & PAIRED != 0 && start + 2 <= end {
-                let (rows, row_sums) = (
-                    [start, start + 1].map(|row| rows[row]),
-                    [start, start + 1].map(row_sum),
-                );
+        let mut at = 0;
+        while at < rows.len() {
+            let sums = sums.map(|sums| sums.wrapping_add(at * COLUMNS));
+            if FORM & PAIRED != 0 && at + 2 <= rows.len() {
                 // SAFETY: the caller's guarantee.
-                unsafe { self.pair::<FORM>(sums, offsets, rows, row_sums) }
-                start += 2;
+                unsafe { self.pair::<FORM>(sums, Some(offsets), [rows[at], rows[at + 1]]) }
+                at += 2;
             } else {
                 // SAFETY: as above.
-                unsafe { self.row::<FORM>(sums, offsets, rows[start], row_sum(start)) }
-                start += 1;
+                unsafe { self.row::<FORM>(sums, Some(offsets), rows[at], row_sums[at]) }
+                at += 1;
             }
         }
     }
@@ -453,24 +436,21 @@ impl<'a> Quick<'a> {
             // SAFETY: these are 16 numbers.
             unsafe { start.cast::<__m512i>().read_unaligned() }
         });
-        let (offsets, all) = (Some(&offsets), 0..rows.len());
         match self.form() {
             // SAFETY: the caller's guarantee.
-            _ if paired => unsafe {
-                self.some::<{ PAIRED | ANY }>(sums, offsets, all, rows, row_sums)
-            },
+            _ if paired => unsafe { self.all::<{ PAIRED | ANY }>(sums, &offsets, rows, row_sums) },
             // SAFETY: as above.
-            U8 => unsafe { self.some::<U8>(sums, offsets, all, rows, row_sums) },
+            U8 => unsafe { self.all::<U8>(sums, &offsets, rows, row_sums) },
             // SAFETY: as above.
-            I8 => unsafe { self.some::<I8>(sums, offsets, all, rows, row_sums) },
+            I8 => unsafe { self.all::<I8>(sums, &offsets, rows, row_sums) },
             // SAFETY: as above.
-            ANY => unsafe { self.some::<ANY>(sums, offsets, all, rows, row_sums) },
+            ANY => unsafe { self.all::<ANY>(sums, &offsets, rows, row_sums) },
             // SAFETY: as above.
             form if form & CORRECTED != 0 => unsafe {
-                self.some::<{ CORRECTED | ANY }>(sums, offsets, all, rows, row_sums)
+                self.all::<{ CORRECTED | ANY }>(sums, &offsets, rows, row_sums)
             },
             // SAFETY: as above.
-            _ => unsafe { self.some::<{ ADDED | ANY }>(sums, offsets, all, rows, row_sums) },
+            _ => unsafe { self.all::<{ ADDED | ANY }>(sums, &offsets, rows, row_sums) },
         }
     }
 }

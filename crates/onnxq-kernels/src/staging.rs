@@ -9,7 +9,6 @@ use crate::{
     Cpu,
     product::{Geometry, Left},
     tiers::tiers,
-    tile::ROWS,
     walk::Walk,
 };
 
@@ -35,12 +34,8 @@ impl Left<'_> {
         how: Staging,
         to: &mut [u8],
     ) {
-        let stride = self.geometry.row_stride;
-        let starts: [usize; ROWS] = match walk.offset(group) {
-            Some(start) => core::array::from_fn(|row| start + row * stride),
-            None => core::array::from_fn(|row| walk.row(group, row)),
-        };
-        copy(cpu, self.data, &self.geometry, &starts[..rows], how, to);
+        let starts = &walk.starts(group)[..rows];
+        copy(cpu, self.data, &self.geometry, starts, how, to);
         if how.flip {
             for v in &mut to[..rows * how.pitch] {
                 *v ^= 0x80;

@@ -49,7 +49,7 @@ impl Walk {
     }
 
     /// Where the first row of a group begins, if the others follow at the stride.
-    pub(crate) fn offset(&self, group: usize) -> Option<usize> {
+    fn offset(&self, group: usize) -> Option<usize> {
         let g = &self.geometry;
         match self.way {
             Way::Runs(per_run) => {
@@ -60,22 +60,22 @@ impl Walk {
         }
     }
 
-    /// Where a row of a group begins; rows that there are not are beyond all data.
-    pub(crate) fn row(&self, group: usize, row: usize) -> usize {
+    /// Where the rows of a group begin; those that there are not are beyond all data.
+    pub(crate) fn starts(&self, group: usize) -> [usize; ROWS] {
         let g = &self.geometry;
-        match self.offset(group) {
-            Some(offset) => offset + row * g.row_stride,
-            None => {
-                let row = group * ROWS + row;
-                match row < g.rows() {
-                    true => row / g.run_len * g.run_stride + row % g.run_len * g.row_stride,
-                    false => usize::MAX,
-                }
-            }
+        if let Some(start) = self.offset(group) {
+            return core::array::from_fn(|row| start + row * g.row_stride);
         }
+        core::array::from_fn(|row| {
+            let row = group * ROWS + row;
+            match row < g.rows() {
+                true => row / g.run_len * g.run_stride + row % g.run_len * g.row_stride,
+                false => usize::MAX,
+            }
+        })
     }
 
-    /// The same; and where the rows of the result begin, or `usize::MAX`; and how many rows there are
+    /// [`offset`](Walk::offset); and where the rows of the result begin, or `usize::MAX`; and how many rows there are
     /// up to the last one that is wanted.
     pub(crate) fn rows(
         &self,

@@ -190,7 +190,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
                     let rows = [results[done], results[done + 1]];
                     // SAFETY: these sums have been stored, and the product has checked that its rows
                     // are within the output.
-                    unsafe { $quick.pair::<FORM>(sums, None, rows, [0; 2]) }
+                    unsafe { $quick.pair::<FORM>(sums, None, rows) }
                     done += 2;
                 } else {
                     let row_sum = match FORM & CORRECTED {
