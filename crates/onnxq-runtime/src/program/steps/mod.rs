@@ -87,6 +87,7 @@ static FAMILIES: &[(&[&str], Family)] = &[
     (&["QLinearMatMul"], matmul::qlinear),
     (&["QLinearMatMul"], batched::codes),
     (&["com.microsoft.QGemm"], matmul::qgemm),
+    (&["ConvTranspose"], conv::transposed::transposed),
     (&["ConvInteger"], conv::dynamic::defer),
     (&["DequantizeLinear"], conv::dynamic::dequantize),
     (&["MatMulInteger"], matmul::defer),

@@ -9,11 +9,14 @@ use onnxq_kernels::{
 use onnxq_ops::EvalError;
 use onnxq_tensor::Tensor;
 
-use super::{Codes, Shape};
+use super::{Codes, Shape, write_images};
 use crate::program::{
     call::Call,
     source::{Code, Expr, Written, record},
-    steps::{Kernel, product::write_requantize},
+    steps::{
+        Kernel,
+        product::{product_name, write_requantize},
+    },
     threads::cut,
 };
 
@@ -194,11 +197,15 @@ impl Columns {
 
 /// A depthwise convolution to codes.
 pub(super) struct Depthwise {
+    /// For a profile.
+    what: String,
     shape: Shape,
     signed: bool,
     zero: i32,
     columns: Columns,
     offset: Vec<i32>,
+    /// By channel.
+    scale: Vec<f32>,
     codes: Codes,
 }
 
@@ -208,6 +215,7 @@ impl Depthwise {
     /// [`packed_zeros`]: crate::program::steps::product::packed_zeros
     #[expect(clippy::too_many_arguments, reason = "the parts of one operator")]
     pub(super) fn new(
+        what: String,
         shape: Shape,
         signed: bool,
         zero: i32,
@@ -215,15 +223,18 @@ impl Depthwise {
         zeros: &[i32],
         w_signed: bool,
         bias: &[i32],
+        scale: Vec<f32>,
         codes: Codes,
     ) -> Depthwise {
         let columns = Columns::new(&shape, w, zeros, w_signed);
         Depthwise {
+            what,
             offset: columns.offsets(bias.iter().copied(), zero),
             shape,
             signed,
             zero,
             columns,
+            scale,
             codes,
         }
     }
@@ -231,7 +242,7 @@ impl Depthwise {
 
 impl Kernel for Depthwise {
     fn name(&self, cpu: Cpu) -> String {
-        self.codes.name(&self.shape, self.signed, cpu)
+        product_name(&self.what, self.signed, cpu)
     }
 
     fn operations(&self) -> u64 {
@@ -257,7 +268,7 @@ impl Kernel for Depthwise {
                     scratch: &mut [Line]| {
             let residual = other.map(|(added, data)| added.residual(Some(&data[at..][..y.len()])));
             let to = Requantize {
-                scale: &self.codes.scale,
+                scale: &self.scale,
                 zero: self.codes.zero,
                 bounds: self.codes.bounds,
                 residual,
@@ -276,14 +287,15 @@ impl Kernel for Depthwise {
             code.operand(operand, "other", "u8");
         }
         code.result(0, "y", "u8");
-        let [_, y_len] = shape.image_lens();
-        shape.write_images(code, codes.added.is_some(), |code| {
+        let lens = shape.image_lens();
+        let y_len = lens[1];
+        write_images(code, shape.images, lens, codes.added.is_some(), |code| {
             let offset = code.integers(&self.offset);
             let columns = &self.columns;
             columns.write(code, shape, self.signed, self.zero as u8, offset);
             let other = format!("&other[..{y_len}]");
             let added = codes.added.map(|added| (added, other.into()));
-            write_requantize(code, &codes.scale, codes.zero, codes.bounds, added);
+            write_requantize(code, &self.scale, codes.zero, codes.bounds, added);
             let arguments = vec![
                 code.cpu(),
                 format!("0..{}", shape.window.output[0]).into(),

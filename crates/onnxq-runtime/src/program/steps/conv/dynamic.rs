@@ -7,7 +7,7 @@ use onnxq_kernels::{Activation, Cpu, Dequantize, Line, UNBOUNDED, bytes_mut, zer
 use onnxq_ops::EvalError;
 use onnxq_tensor::{DType, Tensor};
 
-use super::{Shape, depthwise::Columns, product::part};
+use super::{Shape, depthwise::Columns, product::slice_from, write_images};
 use crate::{
     plan::{Epilogue, NodeContext},
     program::{
@@ -214,7 +214,7 @@ impl Kernel for Dynamic {
             Weights::Groups(groups) => {
                 let products = groups.iter().map(|g| task_scratch(&g.weights, threads));
                 let columns = column_lines(self.shape.outputs / self.shape.groups);
-                self.shape.padded_lines() + columns + products.max().unwrap_or(0)
+                self.shape.padding().lines() + columns + products.max().unwrap_or(0)
             }
         }
     }
@@ -262,8 +262,9 @@ impl Dynamic {
             bounds: bounds,
         });
         code.bind("to", to);
-        let [_, y_len] = shape.image_lens();
-        shape.write_images(code, false, |code| {
+        let lens = shape.image_lens();
+        let y_len = lens[1];
+        write_images(code, shape.images, lens, false, |code| {
             columns.write(code, shape, self.signed, "zero as u8", "offset");
             let arguments = vec![
                 code.cpu(),
@@ -279,13 +280,8 @@ impl Dynamic {
     fn write_products(&self, groups: &[Group], code: &mut Code<'_>) {
         let shape = &self.shape;
         let each = shape.outputs / shape.groups;
-        shape.write_images(code, false, |code| {
-            let mut left = "x";
-            if !shape.in_place() {
-                let [x_len, _] = shape.image_lens();
-                shape.write_pad(code, &format!("&x[..{x_len}]"), "zero as u8");
-                left = "left";
-            }
+        write_images(code, shape.images, shape.image_lens(), false, |code| {
+            let left = shape.padding().write(code, "zero as u8");
             for (g, group) in groups.iter().enumerate() {
                 let columns = g * each..(g + 1) * each;
                 // A group's names are its own.
@@ -298,9 +294,8 @@ impl Dynamic {
                 };
                 let zeros = code.integers(&group.zeros);
                 write_columns(code, &group.weights, zeros.clone(), &[], "zero", &scale);
-                let left = part(left, "&", g * shape.channels / shape.groups);
+                let left = slice_from(left, "&", g * shape.channels / shape.groups);
                 let right = group.weights.write(code);
-                let strides = [shape.window.output[1] * shape.outputs, shape.outputs];
                 let geometry = shape.geometry();
                 write_product(
                     code,
@@ -308,12 +303,12 @@ impl Dynamic {
                     self.signed,
                     &geometry,
                     right,
-                    strides,
+                    shape.result_strides(),
                     "offset",
                     zeros,
                 );
                 if columns.start > 0 {
-                    code.bind("y", part("y", "&mut ", columns.start));
+                    code.bind("y", slice_from("y", "&mut ", columns.start));
                 }
                 let bias: Expr = code.floats(self.bias.get(columns).unwrap_or_default());
                 write_floats(code, "scales", bias, self.activation);
@@ -350,7 +345,8 @@ impl Dynamic {
     fn products(&self, groups: &[Group], call: &mut Call<'_>, zero: i32, scale: &[f32]) {
         let (x, y, shape) = (call.bytes(0), call.result_floats(0), &self.shape);
         let scratch = std::mem::take(&mut call.scratch);
-        let (padded, scratch) = scratch.split_at_mut(shape.padded_lines());
+        let padding = shape.padding();
+        let (padded, scratch) = scratch.split_at_mut(padding.lines());
         let padded = bytes_mut(padded);
         let each = shape.outputs / shape.groups;
         let (offset, scratch) = scratch.split_at_mut(column_lines(each));
@@ -358,11 +354,7 @@ impl Dynamic {
         let [x_len, y_len] = shape.image_lens();
         let geometry = shape.geometry();
         for i in 0..shape.images {
-            let mut left = &x[i * x_len..];
-            if !shape.in_place() {
-                shape.pad(&left[..x_len], zero as u8, padded);
-                left = padded;
-            }
+            let left = padding.of(&x[i * x_len..], zero as u8, padded);
             for (g, group) in groups.iter().enumerate() {
                 let columns = g * each..(g + 1) * each;
                 let (sums, depth) = (&group.weights.sums, group.weights.column_len());
@@ -372,7 +364,7 @@ impl Dynamic {
                     left: &left[g * shape.channels / shape.groups..],
                     signed: self.signed,
                     geometry,
-                    strides: [shape.window.output[1] * shape.outputs, shape.outputs],
+                    strides: shape.result_strides(),
                     offset,
                     zero: &group.zeros,
                     finish: Finish::Floats {

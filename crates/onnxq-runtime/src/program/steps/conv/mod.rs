@@ -3,43 +3,34 @@
 
 mod depthwise;
 pub(super) mod dynamic;
+mod padding;
 mod product;
 mod shape;
+pub(super) mod transposed;
 
 use onnxq_ir::{NodeId, Op};
-use onnxq_kernels::Cpu;
 
 use self::{
     depthwise::Depthwise,
-    product::{Dense, Group},
+    product::{Dense, Part},
     shape::Shape,
 };
 use super::{
     Kernel,
     added::{Added, following},
     elementwise::{Quantization, byte_bounds},
-    product::{PackedWeights, offsets, packed_zeros, product_name},
+    product::{PackedWeights, offsets, packed_zeros},
 };
-use crate::program::lower::{Layout, Lowering};
+use crate::program::{
+    lower::{Layout, Lowering},
+    source::Code,
+};
 
-/// How the sums of a static convolution become codes.
+/// What codes the sums of a static convolution become.
 struct Codes {
-    /// By output channel.
-    scale: Vec<f32>,
     zero: i32,
     bounds: [i32; 2],
     added: Option<Added>,
-}
-
-impl Codes {
-    /// For a profile.
-    fn name(&self, shape: &Shape, signed: bool, cpu: Cpu) -> String {
-        let add = match self.added {
-            Some(_) => "+add",
-            None => "",
-        };
-        product_name(&format!("conv{add} {}", shape.name()), signed, cpu)
-    }
 }
 
 /// QLinearConv, perhaps with the QLinearAdd that follows.
@@ -50,7 +41,7 @@ pub(super) fn qlinear(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option
     let (x_zero, zero) = (lowering.zero_point(n, 2)?, lowering.zero_point(n, 7)?);
     let bounds = byte_bounds(lowering.type_of(graph.result(n, 0))?.0)?;
     let home = lowering.home(x)?;
-    let x_signed = byte_bounds(home.dtype)?[0] < 0;
+    let signed = byte_bounds(home.dtype)?[0] < 0;
     let w = lowering.constant_operand(n, 3)?.clone();
     let w_signed = byte_bounds(w.dtype())?[0] < 0;
     let shape = Shape::of(op, home, &w)?;
@@ -73,7 +64,6 @@ pub(super) fn qlinear(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option
     let w_zeros = packed_zeros(lowering.constant_operand(n, 5), w_signed, outputs)?;
     let x = lowering.channels_last(x)?;
     let mut codes = Codes {
-        scale,
         zero,
         bounds,
         added: None,
@@ -90,32 +80,68 @@ pub(super) fn qlinear(lowering: &mut Lowering<'_>, n: NodeId, op: &Op) -> Option
         codes.added = Some(added);
         lowering.absorb(add);
     }
+    let what = match codes.added {
+        Some(_) => format!("conv+add {}", shape.name()),
+        None => format!("conv {}", shape.name()),
+    };
     let kernel: Box<dyn Kernel> = if shape.is_depthwise() {
         Box::new(Depthwise::new(
-            shape, x_signed, x_zero, &w, &w_zeros, w_signed, &bias, codes,
+            what, shape, signed, x_zero, &w, &w_zeros, w_signed, &bias, scale, codes,
         ))
     } else {
-        let each = outputs / shape.groups;
-        let groups = (0..shape.groups).map(|g| {
+        let [inputs, each] = [shape.channels, outputs].map(|n| n / shape.groups);
+        let parts = (0..shape.groups).map(|g| {
             let columns = g * each..(g + 1) * each;
             let weights =
                 PackedWeights::new(&shape.weights(&w, w_signed, g), &mut lowering.weights);
             let zero = w_zeros.get(columns.clone()).unwrap_or_default().to_vec();
-            let offset = offsets(bias[columns].iter().copied(), x_zero, &weights, &zero);
-            Group {
+            let bias = bias[columns.clone()].iter().copied();
+            Part {
+                left: g * inputs,
+                geometry: shape.geometry(),
+                offset: offsets(bias, x_zero, &weights, &zero),
                 weights,
-                offset,
                 zero,
+                start: columns.start,
+                scale: scale[columns].to_vec(),
+                strides: shape.result_strides(),
             }
         });
         Box::new(Dense {
-            groups: groups.collect(),
-            shape,
-            signed: x_signed,
-            padding: x_zero as u8,
+            what,
+            operations: shape.operations(),
+            images: shape.images,
+            y_len: shape.image_lens()[1],
+            padding: shape.padding(),
+            signed,
+            zero: x_zero as u8,
+            parts: parts.collect(),
             codes,
         })
     };
     w.release();
     lowering.push_result(n, last, kernel, &operands, Layout::ChannelsLast)
+}
+
+/// The statements that `f` writes, once for each image. `x` and `y` are operand and result there, of `lens` elements, and
+/// `other`, if there is one, another operand like the result.
+fn write_images(
+    code: &mut Code<'_>,
+    images: usize,
+    [x_len, y_len]: [usize; 2],
+    other: bool,
+    mut f: impl FnMut(&mut Code<'_>),
+) {
+    if images > 1 {
+        code.open(&format!("for image in 0..{images}"));
+        code.bind("x", format!("&x[image * {x_len}..][..{x_len}]"));
+        code.bind("y", format!("&mut y[image * {y_len}..][..{y_len}]"));
+        if other {
+            code.bind("other", format!("&other[image * {y_len}..][..{y_len}]"));
+        }
+    }
+    f(code);
+    if images > 1 {
+        code.close();
+    }
 }

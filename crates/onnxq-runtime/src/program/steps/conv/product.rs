@@ -1,53 +1,67 @@
 //! Convolutions as products.
 
-use onnxq_kernels::{Cpu, bytes_mut};
+use onnxq_kernels::{Cpu, Geometry, bytes_mut};
 use onnxq_ops::EvalError;
 
-use super::{Codes, Shape};
+use super::{Codes, padding::Padding, write_images};
 use crate::program::{
     call::Call,
     source::{Code, Expr, Written},
     steps::{
         Kernel,
         product::{
-            Finish, PackedWeights, Rows, Task, task_scratch, write_product, write_requantize,
-            write_run,
+            Finish, PackedWeights, Rows, Task, product_name, task_scratch, write_product,
+            write_requantize, write_run,
         },
     },
 };
 
-/// A convolution to codes.
+/// A convolution to codes: of each image, one or more products.
 pub(super) struct Dense {
-    pub(super) shape: Shape,
+    /// For a profile.
+    pub(super) what: String,
+    pub(super) operations: u64,
+    pub(super) images: usize,
+    /// Elements of one image of the result.
+    pub(super) y_len: usize,
+    pub(super) padding: Padding,
     pub(super) signed: bool,
     /// The zero point of the operand: what stands in the padding.
-    pub(super) padding: u8,
-    pub(super) groups: Vec<Group>,
+    pub(super) zero: u8,
+    pub(super) parts: Vec<Part>,
     pub(super) codes: Codes,
 }
 
-/// The weights of one group.
-pub(super) struct Group {
+/// One product: the channels of one group, or every so many pixels.
+pub(super) struct Part {
+    /// Where the first row is in the padded image, in bytes.
+    pub(super) left: usize,
+    pub(super) geometry: Geometry,
     pub(super) weights: PackedWeights,
     pub(super) offset: Vec<i32>,
     pub(super) zero: Vec<i32>,
+    pub(super) scale: Vec<f32>,
+    /// Where the first row of the result is, in elements.
+    pub(super) start: usize,
+    /// Elements of the result from run to run and from row to row.
+    pub(super) strides: [usize; 2],
 }
 
 impl Kernel for Dense {
     fn name(&self, cpu: Cpu) -> String {
-        self.codes.name(&self.shape, self.signed, cpu)
+        product_name(&self.what, self.signed, cpu)
     }
 
     fn operations(&self) -> u64 {
-        self.shape.operations()
+        self.operations
     }
 
     fn scratch(&self, threads: usize) -> usize {
         let products = self
-            .groups
+            .parts
             .iter()
-            .map(|g| task_scratch(&g.weights, threads));
-        self.shape.padded_lines() + products.max().unwrap_or(0)
+            .map(|part| task_scratch(&part.weights, threads));
+        self.padding.lines() + products.max().unwrap_or(0)
     }
 
     fn overwritable(&mut self) -> Option<&mut Option<usize>> {
@@ -59,82 +73,63 @@ impl Kernel for Dense {
         let other = self.codes.added.and_then(|added| added.operand);
         let other = other.map(|operand| call.bytes(operand));
         let scratch = std::mem::take(&mut call.scratch);
-        let shape = &self.shape;
-        let (padded, scratch) = scratch.split_at_mut(shape.padded_lines());
-        let padded = bytes_mut(padded);
-        let [x_len, y_len] = shape.image_lens();
-        let geometry = shape.geometry();
-        let each = shape.outputs / shape.groups;
-        for i in 0..shape.images {
-            let mut left = &x[i * x_len..];
-            if !shape.in_place() {
-                shape.pad(&left[..x_len], self.padding, padded);
-                left = padded;
-            }
-            for (g, group) in self.groups.iter().enumerate() {
-                let columns = g * each..(g + 1) * each;
+        let (padded, scratch) = scratch.split_at_mut(self.padding.lines());
+        let (padded, x_len) = (bytes_mut(padded), self.padding.len());
+        for i in 0..self.images {
+            let left = self.padding.of(&x[i * x_len..], self.zero, padded);
+            let y = &mut y[i * self.y_len..(i + 1) * self.y_len];
+            for part in &self.parts {
                 let task = Task {
-                    weights: &group.weights,
-                    left: &left[g * shape.channels / shape.groups..],
+                    weights: &part.weights,
+                    left: &left[part.left..],
                     signed: self.signed,
-                    geometry,
-                    strides: [shape.window.output[1] * shape.outputs, shape.outputs],
-                    offset: &group.offset,
-                    zero: &group.zero,
+                    geometry: part.geometry,
+                    strides: part.strides,
+                    offset: &part.offset,
+                    zero: &part.zero,
                     finish: Finish::Bytes {
-                        scale: &self.codes.scale[columns.clone()],
+                        scale: &part.scale,
                         zero: self.codes.zero,
                         bounds: self.codes.bounds,
                         added: self.codes.added,
                     },
                 };
-                let at = i * y_len + columns.start;
-                let part = &mut y[i * y_len..(i + 1) * y_len][columns.start..];
+                let at = i * self.y_len + part.start;
                 let other = other.map(|other| other.get(at..).unwrap_or_default());
-                task.run(call, scratch, Rows::Bytes(part), other);
+                task.run(call, scratch, Rows::Bytes(&mut y[part.start..]), other);
             }
         }
         Ok(())
     }
 
     fn write(&self, code: &mut Code<'_>) -> Written {
-        let (shape, codes) = (&self.shape, &self.codes);
+        let codes = &self.codes;
         code.operand(0, "x", "u8");
         let other = codes.added.and_then(|added| added.operand);
         if let Some(operand) = other {
             code.operand(operand, "other", "u8");
         }
         code.result(0, "y", "u8");
-        shape.write_images(code, other.is_some(), |code| {
-            let mut left = "x";
-            if !shape.in_place() {
-                let [x_len, _] = shape.image_lens();
-                shape.write_pad(code, &format!("&x[..{x_len}]"), self.padding);
-                left = "left";
-            }
-            let each = shape.outputs / shape.groups;
-            for (g, group) in self.groups.iter().enumerate() {
-                let columns = g * each..(g + 1) * each;
-                let left = part(left, "&", g * shape.channels / shape.groups);
-                let right = group.weights.write(code);
-                let (offset, zero) = (code.integers(&group.offset), code.integers(&group.zero));
-                let strides = [shape.window.output[1] * shape.outputs, shape.outputs];
-                let geometry = shape.geometry();
+        let lens = [self.padding.len(), self.y_len];
+        write_images(code, self.images, lens, other.is_some(), |code| {
+            let left = self.padding.write(code, self.zero);
+            for part in &self.parts {
+                let right = part.weights.write(code);
+                let (offset, zero) = (code.integers(&part.offset), code.integers(&part.zero));
                 write_product(
                     code,
-                    left,
+                    slice_from(left, "&", part.left),
                     self.signed,
-                    &geometry,
+                    &part.geometry,
                     right,
-                    strides,
+                    part.strides,
                     offset,
                     zero,
                 );
-                let other = Expr::from(part("other", "&", columns.start));
-                let scale = &codes.scale[columns.clone()];
+                let other = Expr::from(slice_from("other", "&", part.start));
                 let added = codes.added.map(|added| (added, other));
-                write_requantize(code, scale, codes.zero, codes.bounds, added);
-                let y = part("y", "&mut ", columns.start);
+                write_requantize(code, &part.scale, codes.zero, codes.bounds, added);
+                let y = slice_from("y", "&mut ", part.start);
                 write_run(code, &format!("Output::Bytes({y}, requantize)"));
             }
         });
@@ -143,7 +138,7 @@ impl Kernel for Dense {
 }
 
 /// A slice from an element on.
-pub(super) fn part(slice: &str, reference: &str, start: usize) -> String {
+pub(super) fn slice_from(slice: &str, reference: &str, start: usize) -> String {
     match start {
         0 => slice.to_owned(),
         start => format!("{reference}{slice}[{start}..]"),

@@ -1,15 +1,13 @@
 //! The sizes of a convolution, and how the rows of its product lie in the operand.
 
 use onnxq_ir::Op;
-use onnxq_kernels::{Geometry, Line, Weights, product_steps};
+use onnxq_kernels::{Geometry, Weights, product_steps};
 use onnxq_tensor::Tensor;
 
+use super::padding::Padding;
 use crate::{
     plan::{Window, Window2},
-    program::{
-        lower::Home,
-        source::{Code, Expr},
-    },
+    program::lower::Home,
 };
 
 /// A convolution with all its sizes.
@@ -76,35 +74,22 @@ impl Shape {
         ]
     }
 
-    /// The image with its padding: height and width.
-    fn padded(&self) -> [usize; 2] {
+    /// Elements of the result from row to row and from pixel to pixel.
+    pub(super) fn result_strides(&self) -> [usize; 2] {
+        [self.window.output[1] * self.outputs, self.outputs]
+    }
+
+    /// The image as products read it.
+    pub(super) fn padding(&self) -> Padding {
         let w = &self.window;
-        [0, 1].map(|axis| {
-            let reach = (w.kernel[axis] - 1) * w.dilations[axis] + 1;
-            (w.output[axis] - 1) * w.strides[axis] + reach
-        })
-    }
-
-    /// Whether the operand can be read where it is.
-    pub(super) fn in_place(&self) -> bool {
-        let padded = self.padded();
-        self.window.begin == [0, 0] && (0..2).all(|axis| padded[axis] <= self.window.input[axis])
-    }
-
-    /// Bytes from row to row of the image that products read.
-    fn pitch(&self) -> usize {
-        let width = match self.in_place() {
-            true => self.window.input[1],
-            false => self.padded()[1],
-        };
-        width * self.channels
-    }
-
-    /// Lines of a copy of one image with its padding, if there is to be one.
-    pub(super) fn padded_lines(&self) -> usize {
-        match self.in_place() {
-            true => 0,
-            false => Line::count(self.padded()[0] * self.pitch()),
+        Padding {
+            input: w.input,
+            channels: self.channels,
+            corner: w.begin,
+            size: [0, 1].map(|axis| {
+                let reach = (w.kernel[axis] - 1) * w.dilations[axis] + 1;
+                (w.output[axis] - 1) * w.strides[axis] + reach
+            }),
         }
     }
 
@@ -116,12 +101,21 @@ impl Shape {
 
     /// Where the rows of one group's product are.
     pub(super) fn geometry(&self) -> Geometry {
-        let (w, pitch) = (&self.window, self.pitch());
-        let inputs = self.channels / self.groups;
-        let pointwise = w.kernel == [1, 1] && w.strides == [1, 1] && self.in_place();
-        if pointwise && w.input == w.output {
-            return Geometry::matrix(w.output[0] * w.output[1], inputs, self.channels);
+        let w = &self.window;
+        let pointwise = w.kernel == [1, 1] && w.strides == [1, 1] && self.padding().in_place();
+        match pointwise && w.input == w.output {
+            true => {
+                let inputs = self.channels / self.groups;
+                Geometry::matrix(w.output[0] * w.output[1], inputs, self.channels)
+            }
+            false => self.geometry_by_rows(),
         }
+    }
+
+    /// The same with a run for each row of the result.
+    pub(super) fn geometry_by_rows(&self) -> Geometry {
+        let (w, pitch) = (&self.window, self.padding().pitch());
+        let inputs = self.channels / self.groups;
         let (inner, depth) = match self.whole_rows() {
             true => (1, w.kernel[1] * self.channels),
             false => (w.kernel[1], inputs),
@@ -159,59 +153,5 @@ impl Shape {
             depth: [width, inputs],
             strides: [inputs * positions, width, 1, positions],
         }
-    }
-
-    /// The statements that `f` writes, once for each image. `x` and `y` are operand and result there, and
-    /// `other`, if there is one, another operand like the result.
-    pub(super) fn write_images(
-        &self,
-        code: &mut Code<'_>,
-        other: bool,
-        mut f: impl FnMut(&mut Code<'_>),
-    ) {
-        let [x_len, y_len] = self.image_lens();
-        if self.images > 1 {
-            code.open(&format!("for image in 0..{}", self.images));
-            code.bind("x", format!("&x[image * {x_len}..][..{x_len}]"));
-            code.bind("y", format!("&mut y[image * {y_len}..][..{y_len}]"));
-            if other {
-                code.bind("other", format!("&other[image * {y_len}..][..{y_len}]"));
-            }
-        }
-        f(code);
-        if self.images > 1 {
-            code.close();
-        }
-    }
-
-    /// Writes an image with its padding, which is `value`.
-    pub(super) fn pad(&self, x: &[u8], value: u8, to: &mut [u8]) {
-        let (w, size) = (&self.window, self.padded());
-        let dims = [w.input[0], w.input[1], self.channels];
-        let to = &mut to[..size[0] * size[1] * self.channels];
-        onnxq_kernels::pad(x, dims, w.begin, size, value, 0..size[0], to);
-    }
-
-    /// Writes the copy of an image `x` with its padding, the value of which is `value`, to the first
-    /// lines of the scratch memory: both are `left` and `scratch` from there on.
-    pub(super) fn write_pad(&self, code: &mut Code<'_>, x: &str, value: impl Into<Expr>) {
-        let (w, size) = (&self.window, self.padded());
-        code.scratch();
-        let lines = self.padded_lines();
-        code.line(&format!(
-            "let (left, scratch) = scratch.split_at_mut({lines});"
-        ));
-        code.bind("left", "bytes_mut(left)");
-        let len = size[0] * size[1] * self.channels;
-        let arguments = vec![
-            x.into(),
-            [w.input[0], w.input[1], self.channels].into(),
-            w.begin.into(),
-            size.into(),
-            value.into(),
-            format!("0..{}", size[0]).into(),
-            format!("&mut left[..{len}]").into(),
-        ];
-        code.call("pad", arguments);
     }
 }

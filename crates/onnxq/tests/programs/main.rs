@@ -1,5 +1,7 @@
 //! Random convolutions and products, compiled, against the reference, bit for bit.
 
+mod transposed;
+
 use std::fmt::Write;
 
 use onnxq::{CompileOptions, Cpu, Executor, Memory, compile, tensor::Tensor};
