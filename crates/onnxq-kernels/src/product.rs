@@ -210,7 +210,7 @@ impl Product<'_> {
         // What of the left operand stays in the first-level cache beside the weights. Tiles without a sweep go through a
         // few rows at a time, and only these need to stay.
         let room = match tile.sweep {
-            Some(_) => caches.first / 3 * 2,
+            Some(_) => caches.first / 6 * 5,
             None => caches.first / 3 * 4,
         };
         let passes = |groups: usize| {
@@ -321,6 +321,7 @@ impl Product<'_> {
                     block_stride: right.block_bytes(),
                     c: sums.as_mut_ptr(),
                     accumulate: false,
+                    far: first == 0,
                 };
                 // Rows that share few sets of the first-level cache do not stay in it.
                 let crowded =

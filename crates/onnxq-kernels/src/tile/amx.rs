@@ -16,7 +16,7 @@
 use core::{
     arch::{
         asm,
-        x86_64::{_MM_HINT_T0, _mm_prefetch},
+        x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch},
     },
     ops::Range,
 };
@@ -24,6 +24,7 @@ use core::{
 use super::{Block, ROWS, Tile, weights_bytes};
 use crate::{
     Cpu, Isa, Line,
+    caches::caches,
     epilogue::Finish,
     pack::{COLUMNS, STEP, STEP_BYTES},
     requantize::{ADDED, ANY, CORRECTED, I8, PAIRED, Quick, U8},
@@ -117,12 +118,30 @@ unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut
     unsafe { sweep(x, panel, finish) }
 }
 
-/// How far ahead weights are fetched, in bytes: no further than it takes, beside the rows in the first-level cache.
-fn ahead(x: &Block) -> usize {
-    // A few steps of a block are followed by those of the next one.
-    match x.steps {
-        0..=3 => x.block_stride,
-        _ => 2 << 10,
+/// How weights come to their register.
+#[derive(Clone, Copy)]
+enum Way {
+    /// From the second-level cache, and past the first one, where they would push out the rows.
+    Past,
+    /// The same, from further away: fetched to the second-level cache so many bytes ahead.
+    Fetched(usize),
+    /// Fetched to the first-level cache, where that has room.
+    Kept(usize),
+}
+
+impl Way {
+    fn of(x: &Block) -> Way {
+        // A few steps of a block are followed by those of the next one.
+        let ahead = match x.steps {
+            0..=3 => x.block_stride,
+            _ => 2 << 10,
+        };
+        let rows = x.groups * ROWS * x.steps * STEP;
+        match x.far {
+            false => Way::Past,
+            true if rows > caches().first / 2 => Way::Fetched(ahead),
+            true => Way::Kept(ahead),
+        }
     }
 }
 
@@ -159,7 +178,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
 ) {
     static ZERO: Line = Line::ZERO;
     let x = *x;
-    let ahead = ahead(&x);
+    let way = Way::of(&x);
     let last = finish.last;
     let mut quick = finish.quick;
     let results = finish.rows;
@@ -226,7 +245,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
                 if !first && !final_ && done >= results.len() {
                     let count = until.min(x.steps - 1) - multiplied;
                     // SAFETY: the caller's guarantees.
-                    unsafe { products::<G, SIGNED>(&mut a, &mut b, count, x.row_stride, ahead) }
+                    unsafe { products::<G, SIGNED>(&mut a, &mut b, count, x.row_stride, way) }
                     multiplied += count;
                     continue;
                 }
@@ -241,7 +260,7 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
                         unsafe { load(group, from) }
                     }
                     // SAFETY: the caller's guarantees.
-                    unsafe { product::<SIGNED>(group, *a, b, x.row_stride, ahead) }
+                    unsafe { product::<SIGNED>(group, *a, b, x.row_stride, way) }
                     *a = a.wrapping_add(STEP);
                     if final_ && group > 0 {
                         // SAFETY: this is where the sums of the block go.
@@ -349,6 +368,16 @@ unsafe fn store(group: usize, to: *mut i32) {
     }
 }
 
+/// Fetches the weights of a step.
+#[inline(always)]
+#[expect(unsafe_code, reason = "a hint")]
+fn fetch<const HINT: i32>(b: *const u8) {
+    for line in 0..ROWS {
+        // SAFETY: a hint, of any address.
+        unsafe { _mm_prefetch::<HINT>(b.wrapping_add(line * STEP).cast()) };
+    }
+}
+
 /// Multiplies one step of one group; with the first one, loads the weights.
 ///
 /// # Safety
@@ -363,7 +392,7 @@ unsafe fn product<const SIGNED: bool>(
     a: *const u8,
     b: *const u8,
     row_stride: usize,
-    ahead: usize,
+    way: Way,
 ) {
     macro_rules! product {
         ($instruction:literal, $sum:literal) => {
@@ -380,19 +409,29 @@ unsafe fn product<const SIGNED: bool>(
         };
     }
     if group == 0 {
-        for line in 0..ROWS {
-            let ahead = b.wrapping_add(ahead + line * STEP).cast();
-            // SAFETY: a hint, of any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead) };
+        macro_rules! weights {
+            ($load:literal) => {
+                // SAFETY: the caller's guarantee.
+                unsafe {
+                    asm!(
+                        concat!($load, " tmm4, [{b} + {row}]"),
+                        b = in(reg) b,
+                        row = in(reg) STEP,
+                        options(nostack, readonly, preserves_flags),
+                    )
+                }
+            };
         }
-        // SAFETY: the caller's guarantee.
-        unsafe {
-            asm!(
-                "tileloadd tmm4, [{b} + {row}]",
-                b = in(reg) b,
-                row = in(reg) STEP,
-                options(nostack, readonly, preserves_flags),
-            );
+        match way {
+            Way::Past => weights!("tileloaddt1"),
+            Way::Fetched(ahead) => {
+                fetch::<_MM_HINT_T1>(b.wrapping_add(ahead));
+                weights!("tileloaddt1")
+            }
+            Way::Kept(ahead) => {
+                fetch::<_MM_HINT_T0>(b.wrapping_add(ahead));
+                weights!("tileloadd")
+            }
         }
     }
     match (group, SIGNED) {
@@ -419,31 +458,55 @@ unsafe fn products<const G: usize, const SIGNED: bool>(
     b: &mut *const u8,
     steps: usize,
     row_stride: usize,
-    ahead: usize,
+    way: Way,
 ) {
     macro_rules! products {
-        ($instruction:literal: $($sum:literal $name:ident $group:literal),+) => {
+        ($instruction:literal: $($rest:tt)+) => {
+            match way {
+                Way::Past => products!("tileloaddt1", [], [], $instruction: $($rest)+),
+                Way::Fetched(ahead) => {
+                    products!("tileloaddt1", "prefetcht1", ahead, $instruction: $($rest)+)
+                }
+                Way::Kept(ahead) => {
+                    products!("tileloadd", "prefetcht0", ahead, $instruction: $($rest)+)
+                }
+            }
+        };
+        ($load:literal, $fetch:literal, $ahead:ident, $($rest:tt)+) => {
+            products!(
+                $load,
+                [
+                    concat!($fetch, " [{b} + {ahead}]"),
+                    concat!($fetch, " [{b} + {ahead} + 64]"),
+                    concat!($fetch, " [{b} + {ahead} + 128]"),
+                    concat!($fetch, " [{b} + {ahead} + 192]"),
+                    concat!($fetch, " [{b} + {ahead} + 256]"),
+                    concat!($fetch, " [{b} + {ahead} + 320]"),
+                    concat!($fetch, " [{b} + {ahead} + 384]"),
+                    concat!($fetch, " [{b} + {ahead} + 448]"),
+                    concat!($fetch, " [{b} + {ahead} + 512]"),
+                    concat!($fetch, " [{b} + {ahead} + 576]"),
+                    concat!($fetch, " [{b} + {ahead} + 640]"),
+                    concat!($fetch, " [{b} + {ahead} + 704]"),
+                    concat!($fetch, " [{b} + {ahead} + 768]"),
+                    concat!($fetch, " [{b} + {ahead} + 832]"),
+                    concat!($fetch, " [{b} + {ahead} + 896]"),
+                    concat!($fetch, " [{b} + {ahead} + 960]"),
+                ],
+                [ahead = in(reg) $ahead,],
+                $($rest)+
+            )
+        };
+        (
+            $load:literal, [$($fetch:expr,)*], [$($ahead:tt)*],
+            $instruction:literal: $($sum:literal $name:ident $group:literal),+
+        ) => {
             // SAFETY: the caller's guarantee.
             unsafe {
                 asm!(
                     "2:",
-                    "prefetcht0 [{b} + {ahead}]",
-                    "prefetcht0 [{b} + {ahead} + 64]",
-                    "prefetcht0 [{b} + {ahead} + 128]",
-                    "prefetcht0 [{b} + {ahead} + 192]",
-                    "prefetcht0 [{b} + {ahead} + 256]",
-                    "prefetcht0 [{b} + {ahead} + 320]",
-                    "prefetcht0 [{b} + {ahead} + 384]",
-                    "prefetcht0 [{b} + {ahead} + 448]",
-                    "prefetcht0 [{b} + {ahead} + 512]",
-                    "prefetcht0 [{b} + {ahead} + 576]",
-                    "prefetcht0 [{b} + {ahead} + 640]",
-                    "prefetcht0 [{b} + {ahead} + 704]",
-                    "prefetcht0 [{b} + {ahead} + 768]",
-                    "prefetcht0 [{b} + {ahead} + 832]",
-                    "prefetcht0 [{b} + {ahead} + 896]",
-                    "prefetcht0 [{b} + {ahead} + 960]",
-                    "tileloadd tmm4, [{b} + {row}]",
+                    $($fetch,)*
+                    concat!($load, " tmm4, [{b} + {row}]"),
                     $(
                         concat!("tileloadd tmm3, [{", stringify!($name), "} + {stride}]"),
                         concat!($instruction, " ", $sum, ", tmm3, tmm4"),
@@ -457,7 +520,7 @@ unsafe fn products<const G: usize, const SIGNED: bool>(
                     steps = inout(reg) steps => _,
                     row = in(reg) STEP,
                     stride = in(reg) row_stride,
-                    ahead = in(reg) ahead,
+                    $($ahead)*
                     options(nostack, readonly),
                 )
             }

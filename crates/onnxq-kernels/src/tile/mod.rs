@@ -67,6 +67,8 @@ pub(crate) struct Block {
     pub(crate) c: *mut i32,
     /// Whether to add to `c` instead of overwriting it.
     pub(crate) accumulate: bool,
+    /// Whether the weights come from further away than the second-level cache.
+    pub(crate) far: bool,
 }
 
 impl Block {
