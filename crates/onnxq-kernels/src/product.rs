@@ -65,7 +65,7 @@ impl Geometry {
     }
 
     /// Bytes from the start of a row to the end of what it has.
-    fn extent(&self) -> usize {
+    pub fn extent(&self) -> usize {
         self.last_segment() + self.depth
     }
 

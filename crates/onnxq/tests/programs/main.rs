@@ -216,12 +216,12 @@ fn conv() -> impl Strategy<Value = Conv> {
     )
 }
 
-/// Compiles the model for every tier, and with two threads; checks each against the reference.
+/// Compiles the model for every tier, and with two and three threads; checks each against the reference.
 fn check(text: &str, given: &[Option<Tensor>]) {
     let model = onnxq::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let tiers = Cpu::available()
         .map(|cpu| (cpu, 1))
-        .chain([(Cpu::detect(), 2)]);
+        .chain([(Cpu::detect(), 2), (Cpu::detect(), 3)]);
     let mut expected = None;
     for (cpu, threads) in tiers {
         let options = CompileOptions {
@@ -283,6 +283,36 @@ fn convolutions_of_few_rows() {
             bias: true,
             adds,
             seed: 5,
+        };
+        let (text, given) = conv.make().expect("a convolution with an output");
+        check(&text, &given);
+    }
+}
+
+/// Images that are worth several threads, each of which pads the rows that it needs.
+#[test]
+fn convolutions_of_large_images() {
+    for (strides, dilations, pads, size) in [
+        ([1, 1], [1, 1], [1, 1, 1, 1], [40, 37]),
+        ([2, 1], [1, 1], [1, 0, 0, 1], [61, 30]),
+        ([3, 2], [2, 1], [0, 2, 2, 0], [80, 50]),
+        // Rows of the image that nobody reads.
+        ([5, 1], [1, 1], [1, 1, 1, 1], [190, 40]),
+    ] {
+        let conv = Conv {
+            images: 2,
+            groups: 1,
+            channels: [48, 64],
+            size: size.to_vec(),
+            kernel: vec![3, 3],
+            strides: strides.to_vec(),
+            dilations: dilations.to_vec(),
+            pads: pads.to_vec(),
+            signed: [false, true, false],
+            per_channel: true,
+            bias: true,
+            adds: strides[0] == 2,
+            seed: 7,
         };
         let (text, given) = conv.make().expect("a convolution with an output");
         check(&text, &given);

@@ -46,6 +46,7 @@ impl Task<'_> {
     pub(super) fn run_columns(
         &self,
         call: &Call<'_>,
+        left: &[u8],
         parts: usize,
         scratch: &mut [Line],
         y: &mut [u8],
@@ -89,7 +90,7 @@ impl Task<'_> {
                 }
                 let product = Product {
                     left: Left {
-                        data: self.left,
+                        data: left,
                         signed: self.signed,
                         geometry: self.geometry,
                     },

@@ -9,6 +9,7 @@ use super::{
     Kernel,
     added::{Added, following},
     elementwise::{Quantization, byte_bounds},
+    padding::Operand,
     product::{
         Finish, PackedWeights, Rows, Task, column_lines, offsets, packed_zeros, product_name,
         task_scratch, write_columns, write_dynamic_operands, write_floats, write_product,
@@ -201,7 +202,7 @@ impl Kernel for Static {
         };
         let task = Task {
             weights: &self.weights,
-            left: x,
+            left: Operand::Bytes(x),
             signed: self.signed,
             geometry: Geometry::matrix(self.rows, depth, depth),
             strides: [0, self.weights.columns],
@@ -437,7 +438,7 @@ impl Kernel for Dynamic {
         column_scales(&call.floats(1)[..self.scales], &self.weight_scale, scale);
         let task = Task {
             weights: &self.weights,
-            left: x,
+            left: Operand::Bytes(x),
             signed: self.signed,
             geometry: Geometry::matrix(self.rows, depth, depth),
             strides: [0, columns],

@@ -16,6 +16,7 @@ pub(super) mod layout;
 mod masks;
 mod matmul;
 mod movement;
+mod padding;
 mod pool;
 mod product;
 mod recurrent;

@@ -1,12 +1,23 @@
 //! Products of bytes with packed weights: what convolutions and matrix products share.
 
+mod source;
+
+use std::ops::Range;
+
 use onnxq_kernels::{
     Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Packed, Product, Requantize, Weights,
-    pack, packed_len, scratch_lines,
+    bytes_mut, pack, packed_len, scratch_lines,
 };
 use onnxq_tensor::Tensor;
 
-use super::{added::Added, columns::column_parts_lines};
+pub(super) use self::source::{
+    write_columns, write_dynamic_operands, write_floats, write_product, write_requantize, write_run,
+};
+use super::{
+    added::Added,
+    columns::column_parts_lines,
+    padding::{Copied, Operand},
+};
 use crate::program::{
     call::Call,
     source::{Code, Expr, record},
@@ -123,6 +134,7 @@ pub(super) fn offsets(
 }
 
 /// What becomes of the sums.
+#[derive(Clone, Copy)]
 pub(super) enum Finish<'a> {
     /// Bytes.
     Bytes {
@@ -151,9 +163,10 @@ impl Finish<'_> {
 }
 
 /// One product of one image or matrix: which rows go where.
+#[derive(Clone, Copy)]
 pub(super) struct Task<'a> {
     pub(super) weights: &'a PackedWeights,
-    pub(super) left: &'a [u8],
+    pub(super) left: Operand<'a>,
     pub(super) signed: bool,
     pub(super) geometry: Geometry,
     /// Elements of the result from run to run and from row to row.
@@ -196,6 +209,27 @@ pub(super) fn task_scratch(weights: &PackedWeights, threads: usize) -> usize {
     weights.scratch_lines() * threads + column_parts_lines(weights, threads)
 }
 
+/// The same where the left operand is a copy of an image.
+pub(super) fn image_task_scratch(
+    weights: &PackedWeights,
+    geometry: &Geometry,
+    copy: Copied<'_>,
+    threads: usize,
+) -> usize {
+    let lines = |part: Range<usize>| copy.lines(&copy.rows(&copy.bytes(geometry, &part)));
+    let copies = (1..=threads.max(1)).map(|parts| cut_rows(geometry, parts).map(lines).sum());
+    let copies = copies.max().unwrap_or(0).max(copy.padding.lines());
+    task_scratch(weights, threads) + copies
+}
+
+/// The rows of the only run of a product in parts, or its runs.
+fn cut_rows(g: &Geometry, parts: usize) -> impl Iterator<Item = Range<usize>> {
+    match g.runs {
+        1 => cut(g.run_len, parts, 16),
+        runs => cut(runs, parts, 1),
+    }
+}
+
 impl Task<'_> {
     /// Computes the product into `y`, spread over the threads of the call. `others` has what
     /// [`Added`] names, from the same place on as `y`.
@@ -210,71 +244,103 @@ impl Task<'_> {
         let parts = call.threads.parts(self.nanoseconds());
         let y = match y {
             Rows::Bytes(y) if self.is_cut_by_columns(parts) => {
-                return self.run_columns(call, parts, scratch, y, other);
+                return self.in_columns(call, parts, scratch, y, other);
             }
             y => y,
         };
-        // What is cut: the rows of the only run, or runs.
-        let (units, unit) = match g.runs {
-            1 => (g.run_len, 16),
-            runs => (runs, 1),
+        let (units, stride) = match g.runs {
+            1 => (g.run_len, self.strides[1]),
+            runs => (runs, self.strides[0]),
         };
-        let each = self.weights.scratch_lines();
-        let mut scratch = scratch.chunks_mut(each.max(1));
-        let (mut rest, mut at) = (y, 0);
+        let (mut rest, mut at, mut scratch) = (y, 0, scratch);
         let mut ranges = Vec::new();
-        for range in cut(units, parts, unit) {
-            let stride = match g.runs {
-                1 => self.strides[1],
-                _ => self.strides[0],
-            };
+        for range in cut_rows(g, parts) {
             let len = match range.end == units {
                 true => rest.len(),
                 false => (range.len() * stride).min(rest.len()),
             };
             let (part, tail) = rest.split(len);
             rest = tail;
-            ranges.push((range, at, part, scratch.next().unwrap_or_default()));
+            let copied = match self.left {
+                Operand::Bytes(_) => 0,
+                Operand::Image { copy, .. } => copy.lines(&copy.rows(&copy.bytes(g, &range))),
+            };
+            let lines = copied + self.weights.scratch_lines();
+            let (own, tail) = scratch.split_at_mut(lines);
+            scratch = tail;
+            ranges.push((range, at, part, own.split_at_mut(copied)));
             at += len;
         }
         let cpu = call.cpu;
-        call.threads.run(ranges, |(range, at, part, scratch)| {
-            let mut geometry = *g;
-            let skip = match g.runs {
-                1 => {
-                    geometry.run_len = range.len();
-                    range.start * g.row_stride
-                }
-                _ => {
-                    geometry.runs = range.len();
-                    range.start * g.run_stride
-                }
-            };
-            let product = Product {
-                left: Left {
-                    data: &self.left[skip..],
-                    signed: self.signed,
-                    geometry,
-                },
-                right: self.weights.view(call.weights),
-                strides: self.strides,
-                epilogue: Epilogue {
-                    offset: self.offset,
-                    zero: self.zero,
-                },
-            };
-            product.run(
-                cpu,
-                self.output(part, self.finish.others(other, at)),
-                scratch,
-            );
-        });
+        call.threads
+            .run(ranges, |(range, at, part, (copied, scratch))| {
+                let mut geometry = *g;
+                let skip = match g.runs {
+                    1 => {
+                        geometry.run_len = range.len();
+                        range.start * g.row_stride
+                    }
+                    _ => {
+                        geometry.runs = range.len();
+                        range.start * g.run_stride
+                    }
+                };
+                let data = match self.left {
+                    Operand::Bytes(bytes) => &bytes[skip..],
+                    Operand::Image { image, value, copy } => {
+                        let bytes = copy.bytes(g, &range);
+                        let rows = copy.rows(&bytes);
+                        let (first, copied) = (rows.start, bytes_mut(copied));
+                        copy.padding.copy(image, value, rows, copied);
+                        &copied[bytes.start - first * copy.padding.pitch()..]
+                    }
+                };
+                let product = Product {
+                    left: Left {
+                        data,
+                        signed: self.signed,
+                        geometry,
+                    },
+                    right: self.weights.view(call.weights),
+                    strides: self.strides,
+                    epilogue: Epilogue {
+                        offset: self.offset,
+                        zero: self.zero,
+                    },
+                };
+                let other = self.finish.others(other, at);
+                product.run(cpu, self.output(part, other), scratch);
+            });
     }
 
-    /// About how long it takes: the dot products, and what is done with each sum.
+    /// Computes bytes in parts of the columns. All of them read the same copy of an image.
+    fn in_columns(
+        &self,
+        call: &Call<'_>,
+        parts: usize,
+        scratch: &mut [Line],
+        y: &mut [u8],
+        other: Option<&[u8]>,
+    ) {
+        let (left, scratch) = match self.left {
+            Operand::Bytes(left) => (left, scratch),
+            Operand::Image { image, value, copy } => {
+                let (copied, scratch) = scratch.split_at_mut(copy.padding.lines());
+                let copied = copy.padding.of(image, value, bytes_mut(copied));
+                (&copied[copy.start..], scratch)
+            }
+        };
+        self.run_columns(call, left, parts, scratch, y, other);
+    }
+
+    /// About how long it takes: the dot products, and what is done with each sum; or the weights, to be read.
     fn nanoseconds(&self) -> u64 {
-        let sums = (self.geometry.rows() * self.weights.columns) as u64;
-        sums * (self.weights.column_len() as u64 + 128) / 1000
+        let (columns, depth) = (
+            self.weights.columns as u64,
+            self.weights.column_len() as u64,
+        );
+        let sums = self.geometry.rows() as u64 * columns;
+        (sums * (depth + 128) / 1000).max(columns * depth / 20)
     }
 
     fn output<'y>(&'y self, y: Rows<'y>, other: Option<&'y [u8]>) -> Output<'y> {
@@ -315,137 +381,9 @@ impl Task<'_> {
     }
 }
 
-/// A product as source text, into `product`. `left`, `offset` and `zero` are expressions for slices.
-#[expect(clippy::too_many_arguments, reason = "the parts of a product")]
-pub(super) fn write_product(
-    code: &mut Code<'_>,
-    left: impl Into<Expr>,
-    signed: bool,
-    geometry: &Geometry,
-    right: Expr,
-    strides: [usize; 2],
-    offset: impl Into<Expr>,
-    zero: impl Into<Expr>,
-) {
-    let left = record!(Left {
-        data: left,
-        signed: signed,
-        geometry: geometry,
-    });
-    let epilogue = record!(Epilogue {
-        offset: offset,
-        zero: zero,
-    });
-    let product = record!(Product {
-        left: left,
-        right: right,
-        strides: strides,
-        epilogue: epilogue,
-    });
-    code.bind("product", product);
-}
-
 /// Lines of scratch memory for the offsets and the scales of each column that only data shows.
 pub(super) fn column_lines(columns: usize) -> usize {
     2 * Line::count(4 * columns)
-}
-
-/// Computes the offsets and the scales of each column as source text, into `offset` and `scales`, from expressions for the
-/// zero point and the slice of scales of the left operand.
-pub(super) fn write_columns(
-    code: &mut Code<'_>,
-    weights: &PackedWeights,
-    weight_zeros: Expr,
-    weight_scale: &[f32],
-    zero: &str,
-    scale: &str,
-) {
-    code.scratch();
-    let (columns, lines) = (weights.columns, Line::count(4 * weights.columns));
-    code.line(&format!(
-        "let (offset, scratch) = scratch.split_at_mut({lines});"
-    ));
-    code.bind(
-        "offset",
-        format!("&mut elements_mut::<i32>(offset)[..{columns}]"),
-    );
-    let sums = code.integers(&weights.sums);
-    let depth = weights.column_len().into();
-    let arguments = vec![zero.into(), sums, weight_zeros, depth, "offset".into()];
-    code.call("zero_offsets", arguments);
-    code.line(&format!(
-        "let (scales, scratch) = scratch.split_at_mut({lines});"
-    ));
-    code.bind(
-        "scales",
-        format!("&mut elements_mut::<f32>(scales)[..{columns}]"),
-    );
-    let weight_scale = code.floats(weight_scale);
-    code.call(
-        "column_scales",
-        vec![scale.into(), weight_scale, "scales".into()],
-    );
-}
-
-/// How sums become bytes as source text, into `requantize`. `other` is an expression for the slice that
-/// `added` adds, where the result does not have it.
-pub(super) fn write_requantize(
-    code: &mut Code<'_>,
-    scale: &[f32],
-    zero: i32,
-    bounds: [i32; 2],
-    added: Option<(Added, Expr)>,
-) {
-    let residual = added.map(|(added, other)| added.write(other));
-    let requantize = record!(Requantize {
-        scale: code.floats(scale),
-        zero: zero,
-        bounds: bounds,
-        residual: residual,
-    });
-    code.bind("requantize", requantize);
-}
-
-/// The operands `x`, `scale` and `zero` of a product with computed parameters, and its result `y`, as
-/// parameters; gives an expression for the zero point.
-pub(super) fn write_dynamic_operands(
-    code: &mut Code<'_>,
-    has_zero: bool,
-    signed: bool,
-) -> &'static str {
-    code.operand(0, "x", "u8");
-    code.operand(1, "scale", "f32");
-    if has_zero {
-        code.operand(2, "zero", "u8");
-    }
-    code.result(0, "y", "f32");
-    match (has_zero, signed) {
-        (false, _) => "0",
-        (true, false) => "i32::from(zero[0])",
-        (true, true) => "i32::from(zero[0] as i8)",
-    }
-}
-
-/// How sums become floats `y` as source text, into `output`.
-pub(super) fn write_floats(
-    code: &mut Code<'_>,
-    scale: impl Into<Expr>,
-    bias: impl Into<Expr>,
-    activation: Activation,
-) {
-    let fields = vec![
-        ("y", "y".into()),
-        ("scale", scale.into()),
-        ("bias", bias.into()),
-        ("activation", activation.into()),
-    ];
-    code.bind("output", Expr::Struct("Output::Floats", fields));
-}
-
-/// Runs `product` to `output`, as source text.
-pub(super) fn write_run(code: &mut Code<'_>, output: &str) {
-    let arguments = vec![code.cpu(), output.into(), code.scratch()];
-    code.call("product.run", arguments);
 }
 
 /// The name of a kind of product in profiles.

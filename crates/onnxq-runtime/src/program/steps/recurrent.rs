@@ -17,6 +17,7 @@ use onnxq_tensor::{DType, Tensor};
 use super::{
     Kernel,
     elementwise::byte_bounds,
+    padding::Operand,
     product::{Finish, PackedWeights, Rows, Task, column_lines, packed_zeros, task_scratch},
 };
 use crate::{
@@ -319,7 +320,7 @@ impl Codes {
         column_scales(&[by.scale], &self.scale, scale);
         let task = Task {
             weights: &self.weights,
-            left: quantized,
+            left: Operand::Bytes(quantized),
             signed: false,
             geometry: Geometry::matrix(x.len() / depth, depth, depth),
             strides: [0, width],

@@ -17,6 +17,7 @@ use crate::{
         steps::{
             Kernel,
             elementwise::{byte_bounds, code},
+            padding::Operand,
             product::{
                 Finish, PackedWeights, Rows, Task, column_lines, packed_zeros, product_name,
                 task_scratch, write_columns, write_dynamic_operands, write_floats, write_product,
@@ -361,7 +362,7 @@ impl Dynamic {
                 zero_offsets(zero, sums, &group.zeros, depth, offset);
                 let task = Task {
                     weights: &group.weights,
-                    left: &left[g * shape.channels / shape.groups..],
+                    left: Operand::Bytes(&left[g * shape.channels / shape.groups..]),
                     signed: self.signed,
                     geometry,
                     strides: shape.result_strides(),

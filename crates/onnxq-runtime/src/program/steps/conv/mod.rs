@@ -3,7 +3,6 @@
 
 mod depthwise;
 pub(super) mod dynamic;
-mod padding;
 mod product;
 mod shape;
 pub(super) mod transposed;

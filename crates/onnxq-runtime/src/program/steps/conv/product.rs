@@ -3,15 +3,16 @@
 use onnxq_kernels::{Cpu, Geometry, bytes_mut};
 use onnxq_ops::EvalError;
 
-use super::{Codes, padding::Padding, write_images};
+use super::{Codes, write_images};
 use crate::program::{
     call::Call,
     source::{Code, Expr, Written},
     steps::{
         Kernel,
+        padding::{Copied, Operand, Padding},
         product::{
-            Finish, PackedWeights, Rows, Task, product_name, task_scratch, write_product,
-            write_requantize, write_run,
+            Finish, PackedWeights, Rows, Task, image_task_scratch, product_name, task_scratch,
+            write_product, write_requantize, write_run,
         },
     },
 };
@@ -47,6 +48,19 @@ pub(super) struct Part {
     pub(super) strides: [usize; 2],
 }
 
+impl Dense {
+    /// How the only product reads a padded copy, if that is what it does. Several ones share a copy.
+    fn copied(&self) -> Option<Copied<'_>> {
+        match &self.parts[..] {
+            [part] if !self.padding.in_place() => Some(Copied {
+                padding: &self.padding,
+                start: part.left,
+            }),
+            _ => None,
+        }
+    }
+}
+
 impl Kernel for Dense {
     fn name(&self, cpu: Cpu) -> String {
         product_name(&self.what, self.signed, cpu)
@@ -57,6 +71,9 @@ impl Kernel for Dense {
     }
 
     fn scratch(&self, threads: usize) -> usize {
+        if let (Some(copy), [part]) = (self.copied(), &self.parts[..]) {
+            return image_task_scratch(&part.weights, &part.geometry, copy, threads);
+        }
         let products = self
             .parts
             .iter()
@@ -73,15 +90,31 @@ impl Kernel for Dense {
         let other = self.codes.added.and_then(|added| added.operand);
         let other = other.map(|operand| call.bytes(operand));
         let scratch = std::mem::take(&mut call.scratch);
-        let (padded, scratch) = scratch.split_at_mut(self.padding.lines());
+        let copied = self.copied();
+        let lines = match copied {
+            Some(_) => 0,
+            None => self.padding.lines(),
+        };
+        let (padded, scratch) = scratch.split_at_mut(lines);
         let (padded, x_len) = (bytes_mut(padded), self.padding.len());
         for i in 0..self.images {
-            let left = self.padding.of(&x[i * x_len..], self.zero, padded);
+            let x = &x[i * x_len..];
+            let left = match copied {
+                Some(_) => x,
+                None => self.padding.of(x, self.zero, padded),
+            };
             let y = &mut y[i * self.y_len..(i + 1) * self.y_len];
             for part in &self.parts {
                 let task = Task {
                     weights: &part.weights,
-                    left: &left[part.left..],
+                    left: match copied {
+                        Some(copy) => Operand::Image {
+                            image: x,
+                            value: self.zero,
+                            copy,
+                        },
+                        None => Operand::Bytes(&left[part.left..]),
+                    },
                     signed: self.signed,
                     geometry: part.geometry,
                     strides: part.strides,

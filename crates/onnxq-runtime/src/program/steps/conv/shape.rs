@@ -4,10 +4,9 @@ use onnxq_ir::Op;
 use onnxq_kernels::{Geometry, Weights, product_steps};
 use onnxq_tensor::Tensor;
 
-use super::padding::Padding;
 use crate::{
     plan::{Window, Window2},
-    program::lower::Home,
+    program::{lower::Home, steps::padding::Padding},
 };
 
 /// A convolution with all its sizes.

@@ -15,14 +15,15 @@
 use onnxq_ir::{NodeId, Op, ValueId};
 use onnxq_tensor::Tensor;
 
-use super::{
-    Codes, Dense, PackedWeights, Part, Shape, byte_bounds, offsets, packed_zeros, padding::Padding,
-};
+use super::{Codes, Dense, PackedWeights, Part, Shape, byte_bounds, offsets, packed_zeros};
 use crate::{
     plan::{Window, Window2},
     program::{
         lower::{Home, Layout, Lowering},
-        steps::elementwise::{dequantization_of, quantization_of},
+        steps::{
+            elementwise::{dequantization_of, quantization_of},
+            padding::Padding,
+        },
     },
 };
 

@@ -1,6 +1,8 @@
 //! An image with its padding.
 
-use onnxq_kernels::Line;
+use std::ops::Range;
+
+use onnxq_kernels::{Geometry, Line};
 
 use crate::program::source::{Code, Expr};
 
@@ -57,23 +59,20 @@ impl Padding {
         self.dims().iter().product()
     }
 
+    /// Writes some rows of the padded image; `x` begins with the image, the padding is `value`.
+    pub(super) fn copy(&self, x: &[u8], value: u8, rows: Range<usize>, to: &mut [u8]) {
+        let to = &mut to[..rows.len() * self.size[1] * self.channels];
+        let (dims, corner, size) = (self.dims(), self.corner, self.size);
+        onnxq_kernels::pad(&x[..self.len()], dims, corner, size, value, rows, to);
+    }
+
     /// What products read of `x`, which begins with the image: the same, or a copy of the image with padding, which is
     /// `value`, in `to`.
     pub(super) fn of<'a>(&self, x: &'a [u8], value: u8, to: &'a mut [u8]) -> &'a [u8] {
         if self.in_place() {
             return x;
         }
-        let padded = &mut to[..self.size[0] * self.size[1] * self.channels];
-        let (dims, corner, size) = (self.dims(), self.corner, self.size);
-        onnxq_kernels::pad(
-            &x[..self.len()],
-            dims,
-            corner,
-            size,
-            value,
-            0..size[0],
-            padded,
-        );
+        self.copy(x, value, 0..self.size[0], to);
         to
     }
 
@@ -101,5 +100,51 @@ impl Padding {
         ];
         code.call("pad", arguments);
         "left"
+    }
+}
+
+/// The left operand of a product.
+#[derive(Clone, Copy)]
+pub(super) enum Operand<'a> {
+    /// Bytes where they are.
+    Bytes(&'a [u8]),
+    /// A copy of an image with its padding, of which each thread makes the rows that it needs.
+    Image {
+        /// The bytes, which begin with the image.
+        image: &'a [u8],
+        /// What the padding is.
+        value: u8,
+        copy: Copied<'a>,
+    },
+}
+
+/// A padded copy of an image, as a product reads it.
+#[derive(Clone, Copy)]
+pub(super) struct Copied<'a> {
+    pub(super) padding: &'a Padding,
+    /// Where the first row of the product is, in bytes.
+    pub(super) start: usize,
+}
+
+impl Copied<'_> {
+    /// The bytes of the padded image that some runs of a product read, or some rows of its only run.
+    pub(super) fn bytes(&self, g: &Geometry, part: &Range<usize>) -> Range<usize> {
+        let (stride, rest) = match g.runs {
+            1 => (g.row_stride, 0),
+            _ => (g.run_stride, (g.run_len - 1) * g.row_stride),
+        };
+        let start = self.start + part.start * stride;
+        start..start + (part.len() - 1) * stride + rest + g.extent()
+    }
+
+    /// The rows of the padded image that these bytes are in.
+    pub(super) fn rows(&self, bytes: &Range<usize>) -> Range<usize> {
+        let pitch = self.padding.pitch();
+        bytes.start / pitch..bytes.end.div_ceil(pitch)
+    }
+
+    /// Lines of memory for the copy of these rows.
+    pub(super) fn lines(&self, rows: &Range<usize>) -> usize {
+        Line::count(rows.len() * self.padding.pitch())
     }
 }
