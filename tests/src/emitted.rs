@@ -331,17 +331,20 @@ const UNET: &str = r#"<ir_version: 8, opset_import: ["": 17]>
 main (float[1, 3, 12, 12] image) => (float[1, 4, 12, 12] mask)
 <float[8, 3, 3, 3] w1 = ["seed": "1"], float[8] b1 = ["seed": "2"],
  float[16, 8, 3, 3] w2 = ["seed": "3"], float[16] b2 = ["seed": "4"],
- float[16, 8, 3, 3] w3 = ["seed": "5"], float[8] b3 = ["seed": "6"],
- float[4, 16, 1, 1] w4 = ["seed": "7"]>
+ float[32, 8, 3, 3] w3 = ["seed": "5"], float[8] b3 = ["seed": "6"],
+ float[4, 16, 1, 1] w4 = ["seed": "7"], float[4] scales = {1, 1, 2, 2}>
 {
     [down] a = Conv <pads = [1, 1, 1, 1]> (image, w1, b1)
     [down_relu] b = Relu (a)
     [pool] c = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (b)
     [middle] d = Conv <pads = [1, 1, 1, 1]> (c, w2, b2)
     [middle_relu] e = Relu (d)
-    [up] f = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 1]> (e, w3, b3)
-    [joined] g = Concat <axis = 1> (f, b)
-    [classify] mask = Conv (g, w4)
+    [half] f = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (e)
+    [whole] g = Resize <mode = "linear"> (f, "", scales)
+    [both] h = Concat <axis = 1> (e, g)
+    [up] i = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 1]> (h, w3, b3)
+    [joined] j = Concat <axis = 1> (i, b)
+    [classify] mask = Conv (j, w4)
 }"#;
 
 const TRANSFORMER: &str = r#"<ir_version: 8, opset_import: ["": 17]>

@@ -25,12 +25,14 @@ mod attention;
 mod binary;
 mod byte_softmax;
 mod caches;
+mod concat;
 mod depthwise;
 mod dynamic;
 mod elementwise;
 mod epilogue;
 mod fused;
 mod image;
+mod interpolate;
 mod isa;
 mod lookup;
 mod math;
@@ -61,6 +63,7 @@ pub use binary::{
     Binary, Broadcast, Comparison, UNBOUNDED, binary, binary_in_place, compare, select,
 };
 pub use byte_softmax::ByteSoftmax;
+pub use concat::{Joined, concat};
 pub use depthwise::{
     Depthwise, DepthwiseWeights, Dequantize, depthwise_packed_len, depthwise_scratch_lines,
     pack_depthwise,
@@ -72,6 +75,7 @@ pub use elementwise::{
 };
 pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual, SumSteps};
 pub use image::{Image, Planes, Window, pad};
+pub use interpolate::{Interpolate, Pairs, interpolate_scratch_lines};
 pub use isa::{Cpu, Isa, UnknownIsa};
 pub use lookup::{lookup, lookup_floats, lookup_in_place};
 pub use memory::{Line, bytes, bytes_mut, lines_mut};

@@ -22,5 +22,5 @@ pub mod upgrade;
 pub use eval::{EvalContext, EvalError, RunRegion, Value};
 pub use infer::{Fact, InferContext, SymTensor, Unknown};
 pub use operator::{Operator, QuantRole};
-pub use ops::{all, lookup, op_version};
+pub use ops::{Taps, all, lookup, op_version, resize_taps};
 pub use upgrade::{UpgradeContext, UpgradeError};

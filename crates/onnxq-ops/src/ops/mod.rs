@@ -29,6 +29,8 @@ mod text;
 mod transformer;
 mod values;
 
+pub use resize::{Taps, resize_taps};
+
 static FAMILIES: &[&[&dyn Operator]] = &[
     control::branch::OPERATORS,
     control::loops::OPERATORS,

@@ -7,6 +7,8 @@ mod interpolate;
 mod operators;
 mod upgrade;
 
+pub use {interpolate::Taps, operators::resize_taps};
+
 pub(super) static OPERATORS: &[&dyn Operator] = &[
     &grid::AffineGrid,
     &grid::GridSample,

@@ -1,5 +1,7 @@
 //! Random convolutions and products, compiled, against the reference, bit for bit.
 
+mod joined;
+mod resized;
 mod transposed;
 
 use std::fmt::Write;

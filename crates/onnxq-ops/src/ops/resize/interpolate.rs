@@ -113,7 +113,7 @@ pub(super) struct Axis {
 }
 
 /// What makes one element of the result: neighbours and weights, or nothing (extrapolation).
-pub(super) type Taps = Option<Vec<(usize, f64)>>;
+pub type Taps = Option<Vec<(usize, f64)>>;
 
 impl Axis {
     /// Whether resizing changes nothing.

@@ -11,10 +11,10 @@
 //! Until 10 coordinates are `asymmetric`, and `nearest` rounds as
 //! [`Nearest::Simple`] says.
 
-use onnxq_ir::{Attr, Op};
+use onnxq_ir::{Attr, Graph, Op};
 use onnxq_tensor::{DType, Dim, Shape, Tensor};
 
-use super::interpolate::{Axis, Coordinates, Filter, Nearest};
+use super::interpolate::{Axis, Coordinates, Filter, Nearest, Taps};
 use crate::{
     EvalContext, EvalError, InferContext, Operator, QuantRole, Unknown, UpgradeContext,
     UpgradeError, Value,
@@ -319,6 +319,30 @@ fn plan(cx: &EvalContext<'_>, x: &Tensor) -> Result<Vec<Axis>, EvalError> {
         }
     }
     Ok(plan)
+}
+
+/// What a Resize or Upsample makes the elements of its result of, along each axis of an operand of these dimensions: which
+/// elements with which weights, or nothing for those outside of the region of interest; `None` for an axis that stays.
+/// `operands` are those after the first. Axes are resized in their order, `0 + a₀·x₀ + a₁·x₁ + ...` of floats.
+///
+/// # Errors
+/// Operands and attributes that do not fit together.
+pub fn resize_taps(
+    op: &Op,
+    opset: i64,
+    dims: &[usize],
+    operands: &[Option<Value>],
+) -> Result<Vec<Option<Vec<Taps>>>, EvalError> {
+    let x = Tensor::zeros(DType::U8, dims)?;
+    let operands: Vec<Option<Value>> = std::iter::once(Some(x.clone().into()))
+        .chain(operands.iter().cloned())
+        .collect();
+    let region = |_: &Graph, _: Vec<Value>| Ok(Vec::new());
+    let cx = EvalContext::new(op, opset, &operands, 1, &region);
+    let plan = plan(&cx, &x)?;
+    rules::limited(&plan.iter().map(|a| a.to).collect::<Vec<_>>())?;
+    let taps = |a: &Axis| (!a.is_identity() && a.from > 0).then(|| a.taps());
+    Ok(plan.iter().map(taps).collect())
 }
 
 fn eval_resize(cx: &EvalContext<'_>) -> Result<Vec<Value>, EvalError> {

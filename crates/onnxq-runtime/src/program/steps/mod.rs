@@ -12,6 +12,7 @@ mod elementwise;
 mod float;
 mod float_math;
 mod gather;
+mod interpolate;
 pub(super) mod layout;
 mod masks;
 mod matmul;
@@ -121,6 +122,7 @@ static FAMILIES: &[(&[&str], Family)] = &[
     (&["LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"], rows::normalize),
     (&["GRU", "LSTM", "com.microsoft.DynamicQuantizeLSTM"], recurrent::recurrent),
     (&["Resize", "Upsample"], resize::resize),
+    (&["Resize", "Upsample"], interpolate::linear),
     (&["Concat"], movement::concat),
     (&["com.microsoft.QLinearConcat"], movement::qlinear_concat),
     (&["Slice"], movement::slice),

@@ -1,7 +1,7 @@
 //! Concatenation, slices and splits: copies of stretches of bytes.
 
 use onnxq_ir::{NodeId, Op, ValueId};
-use onnxq_kernels::{Cpu, MAX_COPY_AXES, copy_strided, lookup};
+use onnxq_kernels::{Cpu, Joined, MAX_COPY_AXES, concat as join, copy_strided};
 use onnxq_ops::EvalError;
 use onnxq_tensor::{DType, Dims};
 use smallvec::SmallVec;
@@ -14,7 +14,7 @@ use crate::program::{
     Place,
     call::Call,
     lower::{Home, Layout, Lowering},
-    source::{Code, Written},
+    source::{Code, Expr, Written, record},
 };
 
 /// The axis as a number within the rank.
@@ -120,56 +120,52 @@ impl Kernel for Concat {
     }
 
     fn run(&self, call: &mut Call<'_>) -> Result<(), EvalError> {
-        let mut y = call.result(0);
-        for outer in 0..self.outer {
-            for (i, (bytes, table)) in self.parts.iter().enumerate() {
-                let x = &call.bytes(i)[outer * bytes..][..*bytes];
-                let (part, rest) = y.split_at_mut(*bytes);
-                y = rest;
-                match table {
-                    None => part.copy_from_slice(x),
-                    Some(table) => lookup(call.cpu, x, table, part),
-                }
-            }
-        }
+        let size: usize = self.parts.iter().map(|(bytes, _)| bytes).sum();
+        let y = &mut call.result(0)[..self.outer * size];
+        let operands: Vec<&[u8]> = (0..self.parts.len()).map(|i| call.bytes(i)).collect();
+        let cpu = call.cpu;
+        call.threads.spread(y, size, |at, y| {
+            let row = at / size.max(1);
+            let joined = self.parts.iter().zip(&operands);
+            let joined = joined.map(|((bytes, table), x)| Joined {
+                x: &x[row * bytes..],
+                bytes: *bytes,
+                table: table.as_deref(),
+            });
+            join(cpu, &joined.collect::<SmallVec<[_; 4]>>(), y);
+        });
         Ok(())
     }
 
     fn write(&self, code: &mut Code<'_>) -> Written {
-        let name = |i: usize| format!("x{i}");
-        for i in 0..self.parts.len() {
-            code.operand(i, &name(i), "u8");
+        let mut operands = Vec::new();
+        for (i, (bytes, table)) in self.parts.iter().enumerate() {
+            let name = format!("x{i}");
+            code.operand(i, &name, "u8");
+            let table = match table {
+                None => "None".into(),
+                Some(table) => Expr::Call("Some".to_owned(), vec![code.table(table)]),
+            };
+            operands.push((name, *bytes, table));
         }
         code.result(0, "y", "u8");
         let size: usize = self.parts.iter().map(|(bytes, _)| bytes).sum();
-        if self.outer > 1 {
-            code.open(&format!("for i in 0..{}", self.outer));
-            code.bind("y", format!("&mut y[i * {size}..][..{size}]"));
+        for (name, bytes, table) in operands.iter().cloned() {
+            let joined = record!(Joined {
+                x: name.as_str(),
+                bytes: bytes,
+                table: table,
+            });
+            code.bind(&name, joined);
         }
-        let mut at = 0;
-        for (i, (bytes, table)) in self.parts.iter().enumerate() {
-            let x = match self.outer {
-                1 => format!("&{}[..{bytes}]", name(i)),
-                _ => format!("&{}[i * {bytes}..][..{bytes}]", name(i)),
-            };
-            let y = format!("y[{at}..{}]", at + bytes);
-            match table {
-                None => code.line(&format!("{y}.copy_from_slice({x});")),
-                Some(table) => {
-                    let arguments = vec![
-                        code.cpu(),
-                        x.into(),
-                        code.table(table),
-                        format!("&mut {y}").into(),
-                    ];
-                    code.call("lookup", arguments);
-                }
-            }
-            at += bytes;
-        }
-        if self.outer > 1 {
-            code.close();
-        }
+        let names: Vec<String> = operands.into_iter().map(|(name, ..)| name).collect();
+        let y = format!("&mut y[..{}]", self.outer * size);
+        let arguments = vec![
+            code.cpu(),
+            format!("&[{}]", names.join(", ")).into(),
+            y.into(),
+        ];
+        code.call("concat", arguments);
         Ok(())
     }
 }
