@@ -91,6 +91,14 @@ impl Walk {
             Way::Through(len) => (first / len, first % len, len),
             Way::Gathered => (first / g.run_len, first % g.run_len, g.run_len),
         };
+        // Mostly all are of one run.
+        if run < g.runs && at + rows.len() <= g.run_len {
+            let first = run * strides[0] + at * strides[1];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = first + i * strides[1];
+            }
+            return (self.offset(group), rows.len());
+        }
         let mut wanted = 0;
         for (i, row) in rows.iter_mut().enumerate() {
             *row = usize::MAX;
