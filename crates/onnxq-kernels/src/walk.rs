@@ -91,13 +91,18 @@ impl Walk {
             Way::Through(len) => (first / len, first % len, len),
             Way::Gathered => (first / g.run_len, first % g.run_len, g.run_len),
         };
+        let offset = match self.way {
+            Way::Runs(_) => Some(run * g.run_stride + at * g.row_stride),
+            Way::Through(_) => Some(first * g.row_stride),
+            Way::Gathered => None,
+        };
         // Mostly all are of one run.
         if run < g.runs && at + rows.len() <= g.run_len {
             let first = run * strides[0] + at * strides[1];
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = first + i * strides[1];
             }
-            return (self.offset(group), rows.len());
+            return (offset, rows.len());
         }
         let mut wanted = 0;
         for (i, row) in rows.iter_mut().enumerate() {
@@ -111,6 +116,6 @@ impl Walk {
                 (run, at) = (run + 1, 0);
             }
         }
-        (self.offset(group), wanted)
+        (offset, wanted)
     }
 }
