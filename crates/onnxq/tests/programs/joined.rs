@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use onnxq::tensor::Tensor;
+use onnxq::{CompileOptions, Memory, compile, tensor::Tensor};
 
 use super::{Numbers, check, list};
 
@@ -50,4 +50,28 @@ fn joined_images() {
         );
         check(&text, &given);
     }
+}
+
+/// Heights that only differ when the model is compiled, as of images whose sizes are no multiple of what a network halves.
+#[test]
+fn images_of_other_sizes_are_an_error() {
+    let text = r#"<ir_version: 8, opset_import: ["": 17]>
+        main (uint8[1, 2, h, 4] a, uint8[1, 2, k, 4] b) => (uint8[1, 4, h, 4] y)
+        {
+            y = Concat <axis = 1> (a, b)
+        }"#;
+    let model = onnxq::parse(text).expect("a model");
+    let mut options = CompileOptions::default();
+    let mut given = Vec::new();
+    for (name, height) in [("a", 4), ("b", 3)] {
+        let dims = vec![1, 2, height, 4];
+        options.shapes.insert(name.to_owned(), dims.clone());
+        given.push(Tensor::from_vec(&dims[..], vec![7u8; 8 * height]).ok());
+    }
+    let made = compile(&model, &options).and_then(|program| {
+        program.run(&mut Memory::new(), &given)?;
+        Ok(())
+    });
+    let message = made.expect_err("images do not fit").to_string();
+    assert!(message.contains("Concat"), "{message}");
 }

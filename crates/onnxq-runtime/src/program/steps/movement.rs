@@ -101,15 +101,20 @@ fn lower_concat(
     let layout = homes?.iter().max_by_key(|home| home.len())?.layout;
     let mut places: Vec<Place> = Vec::new();
     let mut parts = Vec::new();
-    let mut outer = 1;
+    let (mut outer, mut joined) = (1, 0);
     for (&v, table) in operands.iter().zip(tables) {
         let home = lowering.laid(v, layout)?;
-        (home.dtype == dtype && home.dims.len() == dims.len()).then_some(())?;
+        let fits = home.dtype == dtype
+            && home.dims.len() == dims.len()
+            && (0..dims.len()).all(|a| a == axis || home.dims[a] == dims[a]);
+        fits.then_some(())?;
+        joined += home.dims[axis];
         let [before, from] = around(&home, axis);
         outer = before;
         parts.push((from * dtype.bits() / 8, table));
         places.push(home.place);
     }
+    (joined == dims[axis]).then_some(())?;
     let kernel = Concat { outer, parts };
     lowering.push_node(n, Box::new(kernel), &places, layout)
 }
