@@ -87,10 +87,11 @@ impl Phase {
     }
 }
 
-/// The phases of an axis that begin at the first elements of the result.
-fn phases(window: &Window2, axis: usize) -> Vec<Phase> {
-    let firsts = 0..window.strides[axis].min(window.input[axis]);
-    firsts.map(|first| Phase::of(window, axis, first)).collect()
+/// The phases of an axis, which begin at so many first elements of the result.
+fn phases(window: &Window2, axis: usize, count: usize) -> Vec<Phase> {
+    (0..count)
+        .map(|first| Phase::of(window, axis, first))
+        .collect()
 }
 
 /// Weights as they are, with their parameters.
@@ -257,8 +258,10 @@ pub(in crate::program::steps) fn transposed(
         Some(v) => bias(lowering.constant(v)?, &scales, to.scale)?,
     };
     let zeros = packed_zeros(w.zeros.as_ref(), w.signed, each)?;
-    let [rows, columns] = [0, 1].map(|axis| phases(&window, axis));
-    (rows.len() * columns.len() <= MOST_PARTS / groups).then_some(())?;
+    let [rows, columns] = [0, 1].map(|axis| window.strides[axis].min(window.input[axis]));
+    (rows.saturating_mul(columns) <= MOST_PARTS / groups).then_some(())?;
+    let [rows, columns] =
+        [(0, rows), (1, columns)].map(|(axis, count)| phases(&window, axis, count));
     let x = lowering.channels_last(x)?;
     let padding = padding(&x, [&rows, &columns]);
     let [_, width] = window.input;
