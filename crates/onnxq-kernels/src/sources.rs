@@ -55,6 +55,7 @@ pub static SOURCES: &[Source] = sources![
     "sum_steps.rs",
     "tiers.rs",
     "tile/amx.rs",
+    "tile/amx/registers.rs",
     "tile/avx2.rs",
     "tile/avx512vnni.rs",
     "tile/avxvnni.rs",
