@@ -232,6 +232,7 @@ mod tests {
             amx,
             [
                 "tile/amx.rs",
+                "tile/amx/mode.rs",
                 "tile/amx/registers.rs",
                 "tile/avx512vnni.rs",
                 "tile/mod.rs",

@@ -1,4 +1,4 @@
-//! Measures one integer product: `gemm M K N [--types u8s8] [--isa amx] [--threads N] [--out u8]`
+//! Measures one integer product: `gemm M K N [--types u8s8] [--isa amx] [--tiles most] [--threads N] [--out u8]`
 //! prints `N GOPS` last, multiplications and additions counted apart.
 //!
 //! With one thread the time is the thread's own processor time, with more it is the clock's. The
@@ -12,10 +12,10 @@ mod timing;
 
 use onnxq_kernels::{
     Activation, Cpu, Epilogue, Geometry, Isa, Left, Line, Output, Packed, Product, Requantize,
-    Residual, SumSteps, Weights, bytes_mut, pack, packed_len, scratch_lines, sum_steps,
+    Residual, SumSteps, Tiles, Weights, bytes_mut, pack, packed_len, scratch_lines, sum_steps,
 };
 
-const USAGE: &str = "usage: gemm M K N [--types u8s8|s8s8|u8u8|s8u8] [--isa ISA] [--threads N] [--out s32|u8|u8+u8|f32]";
+const USAGE: &str = "usage: gemm M K N [--types u8s8|s8s8|u8u8|s8u8] [--isa ISA] [--tiles few|most] [--threads N] [--out s32|u8|u8+u8|f32]";
 const ROUNDS: usize = 9;
 const ROUND_SECONDS: f64 = 0.02;
 
@@ -24,6 +24,7 @@ struct Options {
     left_signed: bool,
     right_signed: bool,
     cpu: Cpu,
+    tiles: Tiles,
     threads: usize,
     out: Out,
 }
@@ -44,6 +45,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         left_signed: false,
         right_signed: true,
         cpu: Cpu::detect(),
+        tiles: Tiles::Measured,
         threads: 1,
         out: Out::Bytes,
     };
@@ -64,6 +66,13 @@ fn options() -> Result<Options, Box<dyn Error>> {
                 let isa: Isa = value()?.parse()?;
                 options.cpu = Cpu::with(isa).ok_or("this processor has no such instructions")?;
             }
+            "--tiles" => {
+                options.tiles = match value()?.as_str() {
+                    "few" => Tiles::Few,
+                    "most" => Tiles::Most,
+                    _ => return Err(USAGE.into()),
+                }
+            }
             "--threads" => options.threads = value()?.parse::<usize>()?.max(1),
             "--out" => {
                 options.out = match value()?.as_str() {
@@ -77,6 +86,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
             size => sizes.push(size.parse().map_err(|_| USAGE)?),
         }
     }
+    options.cpu = options.cpu.with_tiles(options.tiles);
     options.sizes = sizes.try_into().map_err(|_| USAGE)?;
     match options.sizes.contains(&0) {
         true => Err(USAGE.into()),

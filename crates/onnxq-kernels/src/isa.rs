@@ -100,14 +100,37 @@ impl FromStr for Isa {
     }
 }
 
+/// How many of the tile registers of AMX a product keeps. Results do not depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Tiles {
+    /// As many as are found to be fast, which is measured again every few milliseconds: on some processors most of them
+    /// are slow at times.
+    #[default]
+    Measured,
+    /// Five.
+    Few,
+    /// Seven.
+    Most,
+}
+
 /// An [`Isa`] that this processor, and its operating system, has been found to support: what
 /// makes calls of its kernels sound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cpu(Isa);
+pub struct Cpu {
+    isa: Isa,
+    tiles: Tiles,
+}
 
 impl Cpu {
     /// What runs everywhere.
-    pub const PORTABLE: Cpu = Cpu(Isa::Portable);
+    pub const PORTABLE: Cpu = Cpu::of(Isa::Portable);
+
+    const fn of(isa: Isa) -> Cpu {
+        Cpu {
+            isa,
+            tiles: Tiles::Measured,
+        }
+    }
 
     /// The best tier of this processor. Found once; for AMX, the first call asks the kernel for
     /// permission to use the tiles.
@@ -115,12 +138,12 @@ impl Cpu {
         let found = supported();
         let has = |isa: &Isa| found & (1 << *isa as u32) != 0;
         let best = Isa::ALL.into_iter().rev().find(has);
-        Cpu(best.unwrap_or(Isa::Portable))
+        Cpu::of(best.unwrap_or(Isa::Portable))
     }
 
     /// A given tier, if this processor has it.
     pub fn with(isa: Isa) -> Option<Cpu> {
-        (supported() & (1 << isa as u32) != 0).then_some(Cpu(isa))
+        (supported() & (1 << isa as u32) != 0).then_some(Cpu::of(isa))
     }
 
     /// Every tier that this processor has, the lowest first.
@@ -132,10 +155,21 @@ impl Cpu {
     #[inline]
     pub fn isa(self) -> Isa {
         // The compiler drops what is made for tiers that are not compiled in.
-        match self.0.is_compiled() {
-            true => self.0,
+        match self.isa.is_compiled() {
+            true => self.isa,
             false => Isa::Portable,
         }
+    }
+
+    /// The same tier with so many tile registers.
+    #[must_use]
+    pub fn with_tiles(self, tiles: Tiles) -> Cpu {
+        Cpu { tiles, ..self }
+    }
+
+    /// How many tile registers products keep.
+    pub fn tiles(self) -> Tiles {
+        self.tiles
     }
 }
 
@@ -206,7 +240,9 @@ fn detect() -> u32 {
     }
     // AMX-TILE and AMX-INT8, and both tile states enabled.
     let tiles = bit(seven.edx, 24) && bit(seven.edx, 25) && low & 0x6_0000 == 0x6_0000;
-    add(Isa::Amx, tiles && tiles_permitted());
+    // And rdtscp, which tells what core this is.
+    let extended = __cpuid(0x8000_0000).eax > 0x8000_0000 && bit(__cpuid(0x8000_0001).edx, 27);
+    add(Isa::Amx, tiles && extended && tiles_permitted());
     found
 }
 

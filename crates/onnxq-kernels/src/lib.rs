@@ -27,6 +27,8 @@ mod byte_softmax;
 mod caches;
 mod concat;
 mod depthwise;
+#[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
+mod dequantize;
 mod dynamic;
 mod elementwise;
 mod epilogue;
@@ -76,7 +78,7 @@ pub use elementwise::{
 pub use epilogue::{Activation, Epilogue, Output, Requantize, Residual, SumSteps};
 pub use image::{Image, Planes, Window, pad};
 pub use interpolate::{Interpolate, Pairs, interpolate_scratch_lines};
-pub use isa::{Cpu, Isa, UnknownIsa};
+pub use isa::{Cpu, Isa, Tiles, UnknownIsa};
 pub use lookup::{lookup, lookup_floats, lookup_in_place};
 pub use memory::{Line, bytes, bytes_mut, lines_mut};
 pub use pack::{Packed, Weights, pack, packed_len, product_steps};

@@ -145,7 +145,7 @@ impl Product<'_> {
         if self.left.geometry.rows() == 0 || self.right.columns == 0 {
             return;
         }
-        let tile = tile(cpu, self.left.geometry.rows());
+        let tile = tile(cpu, self.left.geometry.rows(), self.right.columns);
         (tile.begin)(cpu);
         self.blocks(cpu, tile, &mut output, scratch);
         (tile.end)(cpu);
@@ -223,7 +223,7 @@ impl Product<'_> {
         };
         // A group less, where that saves keeping sums from pass to pass.
         let most = tile.groups;
-        let groups = match most > 1 && passes(most) > 1 && passes(most - 1) == 1 {
+        let groups = match most > 2 && passes(most) > 1 && passes(most - 1) == 1 {
             true => most - 1,
             false => most,
         };

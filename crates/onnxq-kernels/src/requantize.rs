@@ -22,6 +22,7 @@ use core::arch::x86_64::{
 };
 
 use crate::{
+    dequantize::Floats,
     epilogue::{Epilogue, Output, SHIFT},
     pack::COLUMNS,
 };
@@ -178,8 +179,10 @@ pub(crate) const ANY: u8 = 2;
 pub(crate) const ADDED: u8 = 4;
 pub(crate) const CORRECTED: u8 = 8;
 pub(crate) const PAIRED: u8 = 16;
+/// No bytes, but floats.
+pub(crate) const FLOATS: u8 = 32;
 
-/// Sums that start from the offset of their column become bytes.
+/// Sums that start from the offset of their column become bytes, or floats.
 #[derive(Clone, Copy)]
 pub(crate) struct Quick<'a> {
     bytes: Bytes,
@@ -196,6 +199,7 @@ pub(crate) struct Quick<'a> {
     scale: [__m512; 4],
     large: bool,
     adding: Option<&'a Adding>,
+    floats: Option<Floats<'a>>,
     /// Of the four blocks at work: where the others for their columns begin, and how far on those are that come next.
     from: *const u8,
     ahead: usize,
@@ -214,30 +218,41 @@ impl<'a> Quick<'a> {
     ) -> Option<Quick<'a>> {
         let zero = epilogue.zero.first().copied().unwrap_or(0);
         let same = epilogue.zero.iter().all(|&other| other == zero);
-        match output {
+        let (y, scales, bytes, floats) = match output {
             Output::Bytes(y, to) if same && (zero == 0 || to.residual.is_none()) => {
                 let bytes = Bytes::new(to.zero, to.bounds)?;
-                let (offset, rest) = start.split_at_mut(epilogue.offset.len());
-                offset.copy_from_slice(epilogue.offset);
-                rest.fill(0);
-                let y = y.as_mut_ptr();
-                Some(Quick {
-                    bytes,
-                    y,
-                    scales: to.scale,
-                    start,
-                    zero,
-                    to: y,
-                    columns: 0,
-                    scale: [_mm512_setzero_ps(); 4],
-                    large: false,
-                    adding,
-                    from: y,
-                    ahead: 0,
-                })
+                (y.as_mut_ptr(), to.scale, bytes, None)
             }
-            _ => None,
-        }
+            Output::Floats {
+                y,
+                scale,
+                bias,
+                activation,
+            } if same && zero == 0 => {
+                let floats = Floats::new(y, bias, *activation);
+                let bytes = Bytes::new(0, [0, 255])?;
+                (y.as_mut_ptr().cast(), *scale, bytes, Some(floats))
+            }
+            _ => return None,
+        };
+        let (offset, rest) = start.split_at_mut(epilogue.offset.len());
+        offset.copy_from_slice(epilogue.offset);
+        rest.fill(0);
+        Some(Quick {
+            bytes,
+            y,
+            scales,
+            start,
+            zero,
+            to: y,
+            columns: 0,
+            scale: [_mm512_setzero_ps(); 4],
+            large: false,
+            adding,
+            floats,
+            from: y,
+            ahead: 0,
+        })
     }
 
     /// The same for an output that others have written to since.
@@ -273,6 +288,9 @@ impl<'a> Quick<'a> {
             self.ahead = ahead;
         }
         self.columns = u64::MAX >> (4 * COLUMNS - scales.len());
+        if let Some(floats) = &mut self.floats {
+            floats.begin(first, self.columns);
+        }
         self.large = false;
         for (i, scale) in self.scale.iter_mut().enumerate() {
             let i = if paired { i % 2 } else { i };
@@ -290,6 +308,7 @@ impl<'a> Quick<'a> {
     pub(crate) fn form(&self) -> u8 {
         match self.adding {
             Some(adding) => ADDED | adding.to.form,
+            None if self.floats.is_some() => FLOATS,
             None if self.zero != 0 => CORRECTED | ANY,
             None => self.bytes.form,
         }
@@ -324,6 +343,10 @@ impl<'a> Quick<'a> {
         if FORM & CORRECTED != 0 {
             let less = _mm512_set1_epi32(row_sum.wrapping_mul(self.zero));
             sums = sums.map(|sum| _mm512_sub_epi32(sum, less));
+        }
+        if let (FLOATS, Some(floats)) = (FORM, &self.floats) {
+            // SAFETY: the caller's guarantee.
+            return unsafe { floats.row(sums, &self.scale, row, self.columns) };
         }
         let bytes = match self.adding {
             Some(adding) if FORM & ADDED != 0 => {
@@ -445,6 +468,8 @@ impl<'a> Quick<'a> {
             I8 => unsafe { self.all::<I8>(sums, &offsets, rows, row_sums) },
             // SAFETY: as above.
             ANY => unsafe { self.all::<ANY>(sums, &offsets, rows, row_sums) },
+            // SAFETY: as above.
+            FLOATS => unsafe { self.all::<FLOATS>(sums, &offsets, rows, row_sums) },
             // SAFETY: as above.
             form if form & CORRECTED != 0 => unsafe {
                 self.all::<{ CORRECTED | ANY }>(sums, &offsets, rows, row_sums)

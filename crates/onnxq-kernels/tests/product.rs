@@ -1,8 +1,11 @@
 //! Products of every tier against sums written down plainly.
 
+mod common;
+
+use common::{Numbers, cpus, value};
 use onnxq_kernels::{
-    Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Product, Requantize, Residual,
-    Weights, bytes_mut, pack, packed_len, scratch_lines, sum_steps,
+    Activation, Cpu, Epilogue, Geometry, Left, Line, Output, Product, Requantize, Residual, Unary,
+    Weights, bytes_mut, pack, packed_len, scratch_lines, sum_steps, unary_in_place,
 };
 use proptest::prelude::*;
 
@@ -21,38 +24,6 @@ struct Case {
     /// Whether there are extreme ones only.
     extreme: bool,
     seed: u64,
-}
-
-/// A generator of numbers, for contents that need no shrinking.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn bytes(&mut self, len: usize, extreme: bool) -> Vec<u8> {
-        let pick = |n: u64| match extreme {
-            true => [0, 127, 128, 255][n as usize % 4],
-            false => n as u8,
-        };
-        (0..len).map(|_| pick(self.next())).collect()
-    }
-
-    fn float(&mut self) -> f32 {
-        (self.next() % 1000) as f32 / 1000.0
-    }
-}
-
-fn value(byte: u8, signed: bool) -> i32 {
-    match signed {
-        true => i32::from(byte as i8),
-        false => i32::from(byte),
-    }
 }
 
 struct Made {
@@ -237,19 +208,18 @@ impl Case {
         for (bias, activation) in [
             (&[][..], Activation::Identity),
             (&made.bias, Activation::Clamp(0.0, 6.0)),
+            (&made.bias, Activation::Gelu),
         ] {
-            let expected: Vec<f32> = (0..len)
+            let mut expected: Vec<f32> = (0..len)
                 .map(|i| {
                     let mut y = made.sums[i] as f32 * made.scale[i % self.columns];
                     if !bias.is_empty() {
                         y += bias[i % self.columns];
                     }
-                    match activation {
-                        Activation::Clamp(low, high) => y.clamp(low, high),
-                        _ => y,
-                    }
+                    y
                 })
                 .collect();
+            unary_in_place(Cpu::PORTABLE, Unary::Activation(activation), &mut expected);
             let mut y = vec![0.0; len];
             let output = Output::Floats {
                 y: &mut y,
@@ -313,7 +283,7 @@ proptest! {
 
     #[test]
     fn every_tier_multiplies_alike(case in case()) {
-        for cpu in Cpu::available() {
+        for cpu in cpus() {
             case.check(cpu);
         }
     }
@@ -340,7 +310,7 @@ fn large_products() {
             extreme: false,
             seed: i as u64,
         };
-        for cpu in Cpu::available() {
+        for cpu in cpus() {
             case.check(cpu);
         }
     }
@@ -371,7 +341,7 @@ fn gathered_rows() {
             extreme: false,
             seed: columns as u64,
         };
-        for cpu in Cpu::available() {
+        for cpu in cpus() {
             case.check(cpu);
         }
     }
@@ -394,7 +364,7 @@ fn every_remainder() {
                     extreme: true,
                     seed: (rows * columns * depth) as u64,
                 };
-                for cpu in Cpu::available() {
+                for cpu in cpus() {
                     case.check(cpu);
                 }
             }
@@ -467,7 +437,7 @@ fn scales_of_any_size() {
                 y
             };
             let expected = bytes(Cpu::PORTABLE);
-            for cpu in Cpu::available() {
+            for cpu in cpus() {
                 assert_eq!(bytes(cpu), expected, "{}, {bounds:?}, {zero}", cpu.isa());
             }
         }

@@ -1,42 +1,72 @@
 //! AMX-INT8: a tile register holds 16 rows of 64 bytes, and one instruction multiplies two of them.
 //!
-//! Three groups of rows share each step of the weights, which makes five live registers of the eight:
+//! Two groups of rows share each step of the weights of two blocks, which makes seven live registers of the eight:
 //!
 //! ```text
-//!              tmm4   weights, 16 x 4 depths of 16 columns
-//! a[0]  tmm3   tmm0   sums, 16 x 16
-//! a[1]  tmm3   tmm1
-//! a[2]  tmm3   tmm2
+//!              tmm5   tmm6   weights, 16 x 4 depths of 16 columns
+//! a[0]  tmm4   tmm0   tmm1   sums, 16 x 16
+//! a[1]  tmm4   tmm2   tmm3
 //! ```
 //!
-//! `tmm3` is loaded anew for each group. The four loads of a step take 32 cycles, its three products 48. Two by
-//! two would take as many loads for four products, but needs all eight registers: processors
-//! have been seen on which that falls to a fifth of the speed, while five registers keep half of it.
+//! `tmm4` is loaded anew for each group. The four loads of a step take 32 cycles of the ports that loads have, its four
+//! products 64, so that the vector units can load half as much besides: sums that become results.
+//!
+//! Where so many registers are slow (see [`mode`]), or there is one block, three groups share the weights of one:
+//!
+//! ```text
+//!              tmm5   weights
+//! a[0]  tmm4   tmm0   sums
+//! a[1]  tmm4   tmm1
+//! a[2]  tmm4   tmm2
+//! ```
 
+mod mode;
 mod registers;
 
 use core::{arch::asm, ops::Range};
 
-use self::registers::{Way, load, product, products, store};
-use super::{Block, ROWS, Tile, weights_bytes};
+use self::registers::{Way, load_rows, load_sums, load_weights, multiply, products, store_sums};
+use super::{Block, ROWS, Sweep, Tile, weights_bytes};
 use crate::{
-    Cpu, Isa, Line,
+    Cpu, Isa, Line, Tiles,
     caches::caches,
     epilogue::Finish,
     pack::{COLUMNS, STEP, STEP_BYTES},
-    requantize::{ADDED, ANY, CORRECTED, I8, PAIRED, Quick, U8},
+    requantize::{ADDED, ANY, CORRECTED, FLOATS, I8, PAIRED, Quick, U8},
 };
 
-pub(super) const TILE: Tile = Tile {
+/// One block at a time.
+static SINGLE: Tile = Tile {
     isa: Isa::Amx,
     groups: 3,
     blocks: 1,
     unsigned: false,
-    multiply: [multiply, multiply],
+    multiply: [unused, unused],
     sweep: Some([sweep::<false>, sweep::<true>]),
     begin,
     end,
 };
+
+/// Two blocks side by side.
+static PAIRS: Tile = Tile {
+    groups: 2,
+    sweep: Some([sweep_pairs::<false>, sweep_pairs::<true>]),
+    ..SINGLE
+};
+
+/// The tile for so many columns.
+pub(super) fn tile(cpu: Cpu, columns: usize) -> &'static Tile {
+    let pairs = columns > COLUMNS
+        && match cpu.tiles() {
+            Tiles::Measured => mode::is_fast(cpu),
+            Tiles::Few => false,
+            Tiles::Most => true,
+        };
+    match pairs {
+        true => &PAIRS,
+        false => &SINGLE,
+    }
+}
 
 /// All registers 16 rows of 64 bytes.
 #[repr(C, align(64))]
@@ -79,47 +109,85 @@ fn end(cpu: Cpu) {
 
 /// Only [`sweep`] is called.
 #[expect(unsafe_code, reason = "the type of a tile's function")]
-unsafe fn multiply(_: &Block) {}
+unsafe fn unused(_: &Block) {}
 
-/// A range of blocks of columns. The sums of a block become results while the next one is being multiplied: a few
-/// rows after each step, which the vector units do while the tile unit has the products before it.
+/// A range of blocks of columns, one after the other. See [`groups`].
 ///
 /// # Safety
 /// See [`Block`].
 #[expect(unsafe_code, reason = "tile registers")]
 unsafe fn sweep<const SIGNED: bool>(x: &Block, panel: Range<usize>, finish: &mut Finish<'_, '_>) {
-    let form = finish.quick.as_ref().map(Quick::form);
-    let sweep = match (x.groups, form) {
-        (1, None) => groups::<1, SIGNED, SUMS>,
-        (2, None) => groups::<2, SIGNED, SUMS>,
-        (_, None) => groups::<3, SIGNED, SUMS>,
-        (1, Some(U8 | I8 | ANY)) if panel.len() <= 2 => groups::<1, SIGNED, PAIRED_ANY>,
-        (2, Some(U8 | I8 | ANY)) if panel.len() <= 2 => groups::<2, SIGNED, PAIRED_ANY>,
-        (_, Some(U8 | I8 | ANY)) if panel.len() <= 2 => groups::<3, SIGNED, PAIRED_ANY>,
-        (3, Some(U8)) => groups::<3, SIGNED, U8>,
-        (3, Some(I8)) => groups::<3, SIGNED, I8>,
-        (3, Some(ADDED_U8)) => groups::<3, SIGNED, ADDED_U8>,
-        (3, Some(ADDED_I8)) => groups::<3, SIGNED, ADDED_I8>,
-        (1, Some(U8 | I8 | ANY)) => groups::<1, SIGNED, ANY>,
-        (2, Some(U8 | I8 | ANY)) => groups::<2, SIGNED, ANY>,
-        (_, Some(U8 | I8 | ANY)) => groups::<3, SIGNED, ANY>,
-        (1, Some(CORRECTED_ANY)) => groups::<1, SIGNED, CORRECTED_ANY>,
-        (2, Some(CORRECTED_ANY)) => groups::<2, SIGNED, CORRECTED_ANY>,
-        (_, Some(CORRECTED_ANY)) => groups::<3, SIGNED, CORRECTED_ANY>,
-        (1, Some(_)) => groups::<1, SIGNED, ADDED_ANY>,
-        (2, Some(_)) => groups::<2, SIGNED, ADDED_ANY>,
-        (_, Some(_)) => groups::<3, SIGNED, ADDED_ANY>,
+    let form = Form::of(&panel, finish);
+    let sweep = match x.groups {
+        1 => form.sweep::<1, 1, SIGNED>(),
+        2 => form.sweep::<2, 1, SIGNED>(),
+        _ => form.whole::<3, 1, SIGNED>(),
     };
     // SAFETY: the tile is chosen where the processor has the tier, and the caller's guarantees
     // are handed on.
     unsafe { sweep(x, panel, finish) }
 }
 
+/// A range of blocks of columns, two at a time. See [`groups`].
+///
+/// # Safety
+/// See [`Block`].
+#[expect(unsafe_code, reason = "tile registers")]
+unsafe fn sweep_pairs<const SIGNED: bool>(
+    x: &Block,
+    panel: Range<usize>,
+    finish: &mut Finish<'_, '_>,
+) {
+    let form = Form::of(&panel, finish);
+    let sweep = match x.groups {
+        1 => form.sweep::<1, 2, SIGNED>(),
+        _ => form.whole::<2, 2, SIGNED>(),
+    };
+    // SAFETY: as in `sweep`.
+    unsafe { sweep(x, panel, finish) }
+}
+
+/// What becomes of the sums: [`Finish::quick`] says, or else [`SUMS`].
+#[derive(Clone, Copy)]
+struct Form(u8);
+
+impl Form {
+    fn of(panel: &Range<usize>, finish: &Finish<'_, '_>) -> Form {
+        Form(match finish.quick.as_ref().map(Quick::form) {
+            None => SUMS,
+            Some(U8 | I8 | ANY) if panel.len() <= 2 => PAIRED_ANY,
+            Some(form) => form,
+        })
+    }
+
+    /// What most of all turns are: usual forms have code of their own.
+    fn whole<const G: usize, const B: usize, const SIGNED: bool>(self) -> Sweep {
+        match self.0 {
+            U8 => groups::<G, B, SIGNED, U8>,
+            I8 => groups::<G, B, SIGNED, I8>,
+            ADDED_U8 => groups::<G, B, SIGNED, ADDED_U8>,
+            ADDED_I8 => groups::<G, B, SIGNED, ADDED_I8>,
+            _ => self.sweep::<G, B, SIGNED>(),
+        }
+    }
+
+    fn sweep<const G: usize, const B: usize, const SIGNED: bool>(self) -> Sweep {
+        match self.0 {
+            SUMS => groups::<G, B, SIGNED, SUMS>,
+            U8 | I8 | ANY => groups::<G, B, SIGNED, ANY>,
+            PAIRED_ANY => groups::<G, B, SIGNED, PAIRED_ANY>,
+            CORRECTED_ANY => groups::<G, B, SIGNED, CORRECTED_ANY>,
+            FLOATS => groups::<G, B, SIGNED, FLOATS>,
+            _ => groups::<G, B, SIGNED, ADDED_ANY>,
+        }
+    }
+}
+
 impl Way {
-    fn of(x: &Block) -> Way {
+    fn of(x: &Block, blocks: usize) -> Way {
         // A few steps of a block are followed by those of the next one.
         let ahead = match x.steps {
-            0..=3 => x.block_stride,
+            0..=3 => blocks * x.block_stride,
             _ => 2 << 10,
         };
         let rows = x.groups * ROWS * x.steps * STEP;
@@ -134,11 +202,12 @@ impl Way {
 /// Blocks whose sums become results together, a line of the cache in each row.
 const QUAD: usize = 4;
 
-/// During the products of how many blocks that happens: a few rows at a time, where there is more to do with each.
-const fn behind(form: u8) -> usize {
-    match form & ADDED {
-        0 => 2,
-        _ => QUAD,
+/// During the products of how many blocks that happens: a few rows at a time, where there is more to do with each, or
+/// where products are short.
+const fn behind(form: u8, steps: usize) -> usize {
+    match form & ADDED == 0 && steps > 2 {
+        true => 2,
+        false => QUAD,
     }
 }
 
@@ -151,41 +220,49 @@ const ADDED_ANY: u8 = ADDED | ANY;
 const CORRECTED_ANY: u8 = CORRECTED | ANY;
 const PAIRED_ANY: u8 = PAIRED | ANY;
 
-/// See [`sweep`]; `G` is the number of groups, and `FORM` that of [`Finish::quick`], or [`SUMS`].
+/// A range of blocks of columns. `G` is the number of groups, `B` how many blocks are multiplied side by side, `FORM` a
+/// [`Form`]. The sums of some blocks become results while the next ones are being multiplied: a few rows after each
+/// product, which the vector units do while the tile unit has the products before it.
 ///
 /// The order of the instructions matters. Few registers are there to rename those of tiles to, so that a row of tile
 /// instructions holds up all that follows: what is done with the vector units stands between them.
+///
+/// # Safety
+/// See [`Block`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 #[expect(unsafe_code, reason = "tile registers")]
-unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
+unsafe fn groups<const G: usize, const B: usize, const SIGNED: bool, const FORM: u8>(
     x: &Block,
     panel: Range<usize>,
     finish: &mut Finish<'_, '_>,
 ) {
     static ZERO: Line = Line::ZERO;
     let x = *x;
-    let way = Way::of(&x);
+    let way = Way::of(&x, B);
     let last = finish.last;
     let mut quick = finish.quick;
     let results = finish.rows;
     let row_sums = finish.row_sums;
     // Between two products, so many rows of four blocks become results.
-    let each = results.len().div_ceil(const { behind(FORM) } * x.steps * G);
+    let behind = behind(FORM, x.steps);
+    let each = results.len().div_ceil(behind * x.steps * G);
     let each = match FORM & PAIRED {
         0 => each,
         _ => each.next_multiple_of(2),
     };
     // Where the sums of a block are. Those of all blocks are kept apart if they are needed again.
     let place = |at: usize| {
-        let place = match last && !x.accumulate {
-            true => (at - panel.start) % const { QUAD + behind(FORM) },
-            false => at - panel.start,
+        let at = at - panel.start;
+        let place = match (last && !x.accumulate, behind) {
+            (true, QUAD) => at % const { 2 * QUAD },
+            (true, _) => at % const { QUAD + 2 },
+            (false, _) => at,
         };
         x.c.wrapping_add(place * G * ROWS * COLUMNS)
     };
     // The sums of four blocks, and how many of their rows are done.
     let (mut before, mut done) = ([x.c.cast_const(); QUAD], usize::MAX);
-    // A macro, since what is in registers must stay there.
+    // Macros, since what is in registers must stay there.
     macro_rules! convert {
         ($quick:expr, $until:expr) => {
             let until = $until;
@@ -209,73 +286,134 @@ unsafe fn groups<const G: usize, const SIGNED: bool, const FORM: u8>(
             }
         };
     }
-    for at in panel.clone() {
-        let c = place(at);
-        let c = |group: usize| c.wrapping_add(group * ROWS * COLUMNS);
-        // Nothing that was written just now: loads of tiles wait for stores.
-        let start = match &quick {
-            Some(quick) => quick.start(at),
-            None => ZERO.0.as_ptr().cast(),
+    // Without `quick` it is a block at a time, after some steps: many stores at once would hold up those of tiles. Up to where
+    // they are stored, and finished.
+    let (mut stored, mut finished) = (panel.start, panel.start);
+    let between = x.steps / B;
+    macro_rules! finish_blocks {
+        ($until:expr) => {
+            let until = $until;
+            while finished < until {
+                let (sums, count) = (place(finished), results.len() * COLUMNS);
+                // SAFETY: these have been stored.
+                let sums = unsafe { core::slice::from_raw_parts(sums, count) };
+                finish.some(finished, 0, sums);
+                finished += 1;
+            }
         };
-        let b = x.b.wrapping_add(at * x.block_stride);
-        let mut multiplied = 0;
-        for (offset, step, steps) in x.stretches() {
-            let mut a = [core::ptr::null(); G];
-            for (a, from) in a.iter_mut().zip(x.a) {
-                *a = from.wrapping_add(offset);
-            }
-            let mut b = b.wrapping_add(weights_bytes(step));
-            let until = multiplied + steps;
-            while multiplied < until {
-                let (first, final_) = (multiplied == 0, multiplied + 1 == x.steps);
-                if !first && !final_ && done >= results.len() {
-                    let count = until.min(x.steps - 1) - multiplied;
-                    // SAFETY: the caller's guarantees.
-                    unsafe { products::<G, SIGNED>(&mut a, &mut b, count, x.row_stride, way) }
-                    multiplied += count;
-                    continue;
+    }
+    // Multiplies so many blocks from `$at` on.
+    macro_rules! multiply_blocks {
+        ($count:literal, $at:expr) => {
+            let (at, count) = ($at, $count);
+            let places: [_; $count] = core::array::from_fn(|block| place(at + block));
+            // Where the sums of a register go.
+            let c = |register: usize| {
+                places[register % count].wrapping_add(register / count * ROWS * COLUMNS)
+            };
+            // Nothing that was written just now: loads of tiles wait for stores.
+            let starts: [_; $count] = core::array::from_fn(|block| match &quick {
+                Some(quick) => quick.start(at + block),
+                None => ZERO.0.as_ptr().cast(),
+            });
+            let weights: [_; $count] =
+                core::array::from_fn(|block| x.b.wrapping_add((at + block) * x.block_stride));
+            let mut multiplied = 0;
+            for (offset, step, steps) in x.stretches() {
+                let mut a = [core::ptr::null(); G];
+                for (a, from) in a.iter_mut().zip(x.a) {
+                    *a = from.wrapping_add(offset);
                 }
-                for (group, a) in a.iter_mut().enumerate() {
-                    if first {
-                        let from = match x.accumulate {
-                            true => (c(group).cast_const(), STEP),
-                            // The same line for all rows.
-                            false => (start, 0),
+                let mut b = weights.map(|b| b.wrapping_add(weights_bytes(step)));
+                let until = multiplied + steps;
+                while multiplied < until {
+                    let (first, final_) = (multiplied == 0, multiplied + 1 == x.steps);
+                    if !first && !final_ && done >= results.len() {
+                        let mut steps = until.min(x.steps - 1) - multiplied;
+                        if FORM == SUMS && finished < stored {
+                            steps = steps.min(between).max(1);
+                        }
+                        // SAFETY: the caller's guarantees.
+                        unsafe {
+                            products::<G, $count, SIGNED>(&mut a, &mut b, steps, x.row_stride, way)
+                        }
+                        multiplied += steps;
+                        if FORM == SUMS {
+                            finish_blocks!(stored.min(finished + 1));
+                        }
+                        continue;
+                    }
+                    macro_rules! product {
+                        ($register:literal) => {
+                            let (group, block) = ($register / count, $register % count);
+                            if group < G {
+                                if first {
+                                    let from = match x.accumulate {
+                                        true => (c($register).cast_const(), STEP),
+                                        // The same line for all rows.
+                                        false => (starts[block], 0),
+                                    };
+                                    // SAFETY: these are sums of an earlier pass, or 16 numbers.
+                                    unsafe { load_sums($register, from) }
+                                }
+                                // SAFETY: the caller's guarantees.
+                                unsafe {
+                                    if group == 0 {
+                                        load_weights(block, b[block], way);
+                                    }
+                                    if block == 0 {
+                                        load_rows(a[group], x.row_stride);
+                                    }
+                                    multiply::<SIGNED>($register, block);
+                                }
+                                if final_ && $register > 0 {
+                                    // SAFETY: this is where these sums go.
+                                    unsafe { store_sums($register - 1, c($register - 1)) }
+                                }
+                                if let (true, Some(quick)) = (FORM != SUMS, &quick) {
+                                    convert!(quick, results.len().min(done.saturating_add(each)));
+                                }
+                            }
                         };
-                        // SAFETY: these are sums of an earlier pass, or 16 numbers.
-                        unsafe { load(group, from) }
                     }
-                    // SAFETY: the caller's guarantees.
-                    unsafe { product::<SIGNED>(group, *a, b, x.row_stride, way) }
-                    *a = a.wrapping_add(STEP);
-                    if final_ && group > 0 {
-                        // SAFETY: this is where the sums of the block go.
-                        unsafe { store(group - 1, c(group - 1)) }
-                    }
-                    if let (true, Some(quick)) = (FORM != SUMS, &quick) {
-                        convert!(quick, results.len().min(done.saturating_add(each)));
-                    }
+                    product!(0);
+                    product!(1);
+                    product!(2);
+                    product!(3);
+                    a = a.map(|a| a.wrapping_add(STEP));
+                    b = b.map(|b| b.wrapping_add(STEP_BYTES));
+                    multiplied += 1;
                 }
-                b = b.wrapping_add(STEP_BYTES);
-                multiplied += 1;
             }
+            // SAFETY: this is where these sums go.
+            unsafe { store_sums(G * count - 1, c(G * count - 1)) }
+        };
+    }
+    let mut at = panel.start;
+    while at < panel.end {
+        if B == 2 && at + 2 <= panel.end {
+            multiply_blocks!(2, at);
+            at += 2;
+        } else {
+            multiply_blocks!(1, at);
+            at += 1;
         }
-        // SAFETY: this is where the sums of the block go.
-        unsafe { store(G - 1, c(G - 1)) }
         if !last {
             continue;
         }
         let Some(quick) = &mut quick else {
-            // SAFETY: these sums have been stored.
-            let sums = unsafe { core::slice::from_raw_parts(c(0), results.len() * COLUMNS) };
-            finish.some(at, 0, sums);
+            finish_blocks!(stored);
+            stored = at;
+            if at == panel.end || x.steps <= 2 {
+                finish_blocks!(stored);
+            }
             continue;
         };
-        let (count, end) = ((at - panel.start) % QUAD + 1, at + 1 == panel.end);
+        let (count, end) = ((at - panel.start - 1) % QUAD + 1, at == panel.end);
         if count == QUAD || end {
             convert!(quick, results.len());
             // Of blocks that there are not, any sums will do.
-            let first = at + 1 - count;
+            let first = at - count;
             for (i, before) in before.iter_mut().enumerate() {
                 *before = place(first + i.min(count - 1));
             }

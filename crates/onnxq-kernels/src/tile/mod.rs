@@ -206,8 +206,6 @@ impl Tile {
 
 /// The tiles, the best first.
 static TILES: &[Tile] = &[
-    #[cfg(all(target_arch = "x86_64", feature = "amx"))]
-    amx::TILE,
     #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
     avx512vnni::TILE,
     #[cfg(all(target_arch = "x86_64", feature = "avxvnni"))]
@@ -223,13 +221,16 @@ static TILES: &[Tile] = &[
     portable::TILE,
 ];
 
-/// The tile for so many rows on a processor.
-pub(crate) fn tile(cpu: Cpu, rows: usize) -> &'static Tile {
+/// The tile for so many rows and columns on a processor.
+pub(crate) fn tile(cpu: Cpu, rows: usize, columns: usize) -> &'static Tile {
     let isa = match cpu.isa() {
         // For so few rows memory is the limit, and registers of a line each read it faster.
         Isa::Amx if rows <= 2 => Isa::Avx512Vnni,
+        #[cfg(all(target_arch = "x86_64", feature = "amx"))]
+        Isa::Amx => return amx::tile(cpu, columns),
         isa => isa,
     };
+    let _ = columns;
     let runs = |tile: &&Tile| tile.isa == isa || tile.isa == Isa::Portable;
     TILES.iter().find(runs).unwrap_or(&portable::TILE)
 }

@@ -1,8 +1,19 @@
 //! What the tests of kernels on bytes share.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use onnxq_kernels::Window;
+use onnxq_kernels::{Cpu, Isa, Tiles, Window};
 use proptest::prelude::*;
+
+/// Every tier of this processor, that of AMX with few tile registers and with most.
+pub(crate) fn cpus() -> impl Iterator<Item = Cpu> {
+    Cpu::available().flat_map(|cpu| {
+        let tiles: &[Tiles] = match cpu.isa() {
+            Isa::Amx => &[Tiles::Few, Tiles::Most],
+            _ => &[Tiles::Measured],
+        };
+        tiles.iter().map(move |&tiles| cpu.with_tiles(tiles))
+    })
+}
 
 /// A generator of numbers, for contents that need no shrinking.
 pub(crate) struct Numbers(pub(crate) u64);

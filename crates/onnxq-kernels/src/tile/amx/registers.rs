@@ -1,4 +1,6 @@
 //! The tile registers, by assembly: the compiler does not know them.
+//!
+//! Sums are in `tmm0` to `tmm3`, rows in `tmm4`, the weights of one block or two in `tmm5` and `tmm6`.
 
 use core::arch::{
     asm,
@@ -18,7 +20,7 @@ pub(super) enum Way {
     Kept(usize),
 }
 
-/// Loads the sums of a group.
+/// Loads sums.
 ///
 /// # Safety
 /// 16 rows of 64 bytes can be read, as far apart as said; the registers are configured.
@@ -27,7 +29,7 @@ pub(super) enum Way {
     unsafe_code,
     reason = "tile registers, which the compiler does not know"
 )]
-pub(super) unsafe fn load(group: usize, (from, stride): (*const i32, usize)) {
+pub(super) unsafe fn load_sums(register: usize, (from, stride): (*const i32, usize)) {
     macro_rules! load {
         ($register:literal) => {
             // SAFETY: the caller's guarantee.
@@ -41,14 +43,15 @@ pub(super) unsafe fn load(group: usize, (from, stride): (*const i32, usize)) {
             }
         };
     }
-    match group {
+    match register {
         0 => load!("tmm0"),
         1 => load!("tmm1"),
-        _ => load!("tmm2"),
+        2 => load!("tmm2"),
+        _ => load!("tmm3"),
     }
 }
 
-/// Stores the sums of a group.
+/// Stores sums.
 ///
 /// # Safety
 /// 16 rows of 64 bytes can be written; the registers are configured.
@@ -57,7 +60,7 @@ pub(super) unsafe fn load(group: usize, (from, stride): (*const i32, usize)) {
     unsafe_code,
     reason = "tile registers, which the compiler does not know"
 )]
-pub(super) unsafe fn store(group: usize, to: *mut i32) {
+pub(super) unsafe fn store_sums(register: usize, to: *mut i32) {
     macro_rules! store {
         ($register:literal) => {
             // SAFETY: the caller's guarantee.
@@ -71,10 +74,32 @@ pub(super) unsafe fn store(group: usize, to: *mut i32) {
             }
         };
     }
-    match group {
+    match register {
         0 => store!("tmm0"),
         1 => store!("tmm1"),
-        _ => store!("tmm2"),
+        2 => store!("tmm2"),
+        _ => store!("tmm3"),
+    }
+}
+
+/// Loads a step of the rows of a group.
+///
+/// # Safety
+/// The rows can be read; the registers are configured.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "tile registers, which the compiler does not know"
+)]
+pub(super) unsafe fn load_rows(from: *const u8, stride: usize) {
+    // SAFETY: the caller's guarantee.
+    unsafe {
+        asm!(
+            "tileloadd tmm4, [{from} + {stride}]",
+            from = in(reg) from,
+            stride = in(reg) stride,
+            options(nostack, readonly, preserves_flags),
+        )
     }
 }
 
@@ -88,73 +113,82 @@ fn fetch<const HINT: i32>(b: *const u8) {
     }
 }
 
-/// Multiplies one step of one group; with the first one, loads the weights.
+/// Loads a step of the weights of the first or the second block.
 ///
 /// # Safety
-/// The rows and the weights can be read; the registers are configured.
+/// The weights can be read; the registers are configured.
 #[inline(always)]
 #[expect(
     unsafe_code,
     reason = "tile registers, which the compiler does not know"
 )]
-pub(super) unsafe fn product<const SIGNED: bool>(
-    group: usize,
-    a: *const u8,
-    b: *const u8,
-    row_stride: usize,
-    way: Way,
-) {
-    macro_rules! product {
-        ($instruction:literal, $sum:literal) => {
+pub(super) unsafe fn load_weights(block: usize, from: *const u8, way: Way) {
+    macro_rules! load {
+        ($load:literal, $register:literal) => {
             // SAFETY: the caller's guarantee.
             unsafe {
                 asm!(
-                    "tileloadd tmm3, [{a} + {stride}]",
-                    concat!($instruction, " ", $sum, ", tmm3, tmm4"),
-                    a = in(reg) a,
-                    stride = in(reg) row_stride,
+                    concat!($load, " ", $register, ", [{from} + {row}]"),
+                    from = in(reg) from,
+                    row = in(reg) STEP,
                     options(nostack, readonly, preserves_flags),
                 )
             }
         };
     }
-    if group == 0 {
-        macro_rules! weights {
-            ($load:literal) => {
-                // SAFETY: the caller's guarantee.
-                unsafe {
-                    asm!(
-                        concat!($load, " tmm4, [{b} + {row}]"),
-                        b = in(reg) b,
-                        row = in(reg) STEP,
-                        options(nostack, readonly, preserves_flags),
-                    )
-                }
-            };
-        }
-        match way {
-            Way::Past => weights!("tileloaddt1"),
-            Way::Fetched(ahead) => {
-                fetch::<_MM_HINT_T1>(b.wrapping_add(ahead));
-                weights!("tileloaddt1")
-            }
-            Way::Kept(ahead) => {
-                fetch::<_MM_HINT_T0>(b.wrapping_add(ahead));
-                weights!("tileloadd")
-            }
-        }
+    match way {
+        Way::Past => {}
+        Way::Fetched(ahead) => fetch::<_MM_HINT_T1>(from.wrapping_add(ahead)),
+        Way::Kept(ahead) => fetch::<_MM_HINT_T0>(from.wrapping_add(ahead)),
     }
-    match (group, SIGNED) {
-        (0, false) => product!("tdpbusd", "tmm0"),
-        (0, true) => product!("tdpbssd", "tmm0"),
-        (1, false) => product!("tdpbusd", "tmm1"),
-        (1, true) => product!("tdpbssd", "tmm1"),
-        (_, false) => product!("tdpbusd", "tmm2"),
-        (_, true) => product!("tdpbssd", "tmm2"),
+    match (way, block) {
+        (Way::Kept(_), 0) => load!("tileloadd", "tmm5"),
+        (Way::Kept(_), _) => load!("tileloadd", "tmm6"),
+        (_, 0) => load!("tileloaddt1", "tmm5"),
+        (_, _) => load!("tileloaddt1", "tmm6"),
     }
 }
 
-/// Multiplies so many steps, at least one, and moves on.
+/// Adds to sums the product of the rows with the weights of the first or the second block.
+///
+/// # Safety
+/// The registers are configured.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "tile registers, which the compiler does not know"
+)]
+pub(super) unsafe fn multiply<const SIGNED: bool>(sums: usize, block: usize) {
+    macro_rules! multiply {
+        ($sums:literal, $weights:literal) => {
+            // SAFETY: the caller's guarantee.
+            unsafe {
+                match SIGNED {
+                    false => asm!(
+                        concat!("tdpbusd ", $sums, ", tmm4, ", $weights),
+                        options(nostack, nomem, preserves_flags),
+                    ),
+                    true => asm!(
+                        concat!("tdpbssd ", $sums, ", tmm4, ", $weights),
+                        options(nostack, nomem, preserves_flags),
+                    ),
+                }
+            }
+        };
+    }
+    match (sums, block) {
+        (0, 0) => multiply!("tmm0", "tmm5"),
+        (1, 0) => multiply!("tmm1", "tmm5"),
+        (2, 0) => multiply!("tmm2", "tmm5"),
+        (0, _) => multiply!("tmm0", "tmm6"),
+        (1, _) => multiply!("tmm1", "tmm6"),
+        (2, _) => multiply!("tmm2", "tmm6"),
+        (_, _) => multiply!("tmm3", "tmm6"),
+    }
+}
+
+/// Multiplies so many steps of `G` groups by `B` blocks, at least one, and moves on. The sums of group `g` and block `b` are
+/// in register `g * B + b`.
 ///
 /// # Safety
 /// The rows and the weights can be read; the registers are configured.
@@ -163,70 +197,68 @@ pub(super) unsafe fn product<const SIGNED: bool>(
     unsafe_code,
     reason = "tile registers, which the compiler does not know"
 )]
-pub(super) unsafe fn products<const G: usize, const SIGNED: bool>(
+pub(super) unsafe fn products<const G: usize, const B: usize, const SIGNED: bool>(
     a: &mut [*const u8; G],
-    b: &mut *const u8,
+    b: &mut [*const u8; B],
     steps: usize,
     row_stride: usize,
     way: Way,
 ) {
-    macro_rules! products {
-        ($instruction:literal: $($rest:tt)+) => {
-            match way {
-                Way::Past => products!("tileloaddt1", [], [], $instruction: $($rest)+),
-                Way::Fetched(ahead) => {
-                    products!("tileloaddt1", "prefetcht1", ahead, $instruction: $($rest)+)
-                }
-                Way::Kept(ahead) => {
-                    products!("tileloadd", "prefetcht0", ahead, $instruction: $($rest)+)
-                }
-            }
+    // The lines of a step, so far ahead.
+    macro_rules! fetch {
+        ($fetch:literal, $b:ident) => {
+            fetch!($fetch, $b: 0 64 128 192 256 320 384 448 512 576 640 704 768 832 896 960)
         };
-        ($load:literal, $fetch:literal, $ahead:ident, $($rest:tt)+) => {
+        ($fetch:literal, $b:ident: $($line:literal)+) => {
+            concat!($($fetch, " [{", stringify!($b), "} + {ahead} + ", $line, "]\n",)+)
+        };
+    }
+    macro_rules! products {
+        (
+            @ $load:literal, $multiply:literal, $ahead:tt,
+            $b0:ident $($b1:ident)?; $($group:literal $a:ident $s0:literal $($s1:literal)?),+
+        ) => {
             products!(
-                $load,
-                [
-                    concat!($fetch, " [{b} + {ahead}]"),
-                    concat!($fetch, " [{b} + {ahead} + 64]"),
-                    concat!($fetch, " [{b} + {ahead} + 128]"),
-                    concat!($fetch, " [{b} + {ahead} + 192]"),
-                    concat!($fetch, " [{b} + {ahead} + 256]"),
-                    concat!($fetch, " [{b} + {ahead} + 320]"),
-                    concat!($fetch, " [{b} + {ahead} + 384]"),
-                    concat!($fetch, " [{b} + {ahead} + 448]"),
-                    concat!($fetch, " [{b} + {ahead} + 512]"),
-                    concat!($fetch, " [{b} + {ahead} + 576]"),
-                    concat!($fetch, " [{b} + {ahead} + 640]"),
-                    concat!($fetch, " [{b} + {ahead} + 704]"),
-                    concat!($fetch, " [{b} + {ahead} + 768]"),
-                    concat!($fetch, " [{b} + {ahead} + 832]"),
-                    concat!($fetch, " [{b} + {ahead} + 896]"),
-                    concat!($fetch, " [{b} + {ahead} + 960]"),
-                ],
-                [ahead = in(reg) $ahead,],
-                $($rest)+
+                @@ $load, $multiply, $ahead, $ahead,
+                [0 $b0 "tmm5"] $([1 $b1 "tmm6"])?;
+                $([$group $a "tmm5" $s0 $("tmm6" $s1)?])+
             )
         };
         (
-            $load:literal, [$($fetch:expr,)*], [$($ahead:tt)*],
-            $instruction:literal: $($sum:literal $name:ident $group:literal),+
+            @@ $load:literal, $multiply:literal, [], $ahead:tt, $($rest:tt)+
+        ) => {
+            products!(@@@ $load, $multiply, [], [], $($rest)+)
+        };
+        (
+            @@ $load:literal, $multiply:literal, [$fetch:literal $ahead:ident], $again:tt,
+            $([$block:literal $b:ident $w:literal])+; $($rest:tt)+
+        ) => {
+            products!(
+                @@@ $load, $multiply, [$(fetch!($fetch, $b),)+], [ahead = in(reg) $ahead,],
+                $([$block $b $w])+; $($rest)+
+            )
+        };
+        (
+            @@@ $load:literal, $multiply:literal, [$($fetch:expr,)*], [$($ahead:tt)*],
+            $([$block:literal $b:ident $w:literal])+;
+            $([$group:literal $a:ident $($weights:literal $sums:literal)+])+
         ) => {
             // SAFETY: the caller's guarantee.
             unsafe {
                 asm!(
                     "2:",
                     $($fetch,)*
-                    concat!($load, " tmm4, [{b} + {row}]"),
+                    $(concat!($load, " ", $w, ", [{", stringify!($b), "} + {row}]"),)+
                     $(
-                        concat!("tileloadd tmm3, [{", stringify!($name), "} + {stride}]"),
-                        concat!($instruction, " ", $sum, ", tmm3, tmm4"),
-                        concat!("add {", stringify!($name), "}, 64"),
+                        concat!("tileloadd tmm4, [{", stringify!($a), "} + {stride}]"),
+                        $(concat!($multiply, " ", $sums, ", tmm4, ", $weights),)+
+                        concat!("add {", stringify!($a), "}, 64"),
                     )+
-                    "add {b}, 1024",
+                    $(concat!("add {", stringify!($b), "}, 1024"),)+
                     "dec {steps}",
                     "jnz 2b",
-                    $($name = inout(reg) a[$group],)+
-                    b = inout(reg) *b,
+                    $($a = inout(reg) a[$group],)+
+                    $($b = inout(reg) b[$block],)+
                     steps = inout(reg) steps => _,
                     row = in(reg) STEP,
                     stride = in(reg) row_stride,
@@ -235,13 +267,30 @@ pub(super) unsafe fn products<const G: usize, const SIGNED: bool>(
                 )
             }
         };
+        ($($shape:tt)+) => {
+            match (way, SIGNED) {
+                (Way::Past, false) => products!(@ "tileloaddt1", "tdpbusd", [], $($shape)+),
+                (Way::Past, true) => products!(@ "tileloaddt1", "tdpbssd", [], $($shape)+),
+                (Way::Fetched(ahead), false) => {
+                    products!(@ "tileloaddt1", "tdpbusd", ["prefetcht1" ahead], $($shape)+)
+                }
+                (Way::Fetched(ahead), true) => {
+                    products!(@ "tileloaddt1", "tdpbssd", ["prefetcht1" ahead], $($shape)+)
+                }
+                (Way::Kept(ahead), false) => {
+                    products!(@ "tileloadd", "tdpbusd", ["prefetcht0" ahead], $($shape)+)
+                }
+                (Way::Kept(ahead), true) => {
+                    products!(@ "tileloadd", "tdpbssd", ["prefetcht0" ahead], $($shape)+)
+                }
+            }
+        };
     }
-    match (G, SIGNED) {
-        (1, false) => products!("tdpbusd": "tmm0" a0 0),
-        (1, true) => products!("tdpbssd": "tmm0" a0 0),
-        (2, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1),
-        (2, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1),
-        (_, false) => products!("tdpbusd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
-        (_, true) => products!("tdpbssd": "tmm0" a0 0, "tmm1" a1 1, "tmm2" a2 2),
+    match (G, B) {
+        (1, 1) => products!(b0; 0 a0 "tmm0"),
+        (2, 1) => products!(b0; 0 a0 "tmm0", 1 a1 "tmm1"),
+        (_, 1) => products!(b0; 0 a0 "tmm0", 1 a1 "tmm1", 2 a2 "tmm2"),
+        (1, _) => products!(b0 b1; 0 a0 "tmm0" "tmm1"),
+        (_, _) => products!(b0 b1; 0 a0 "tmm0" "tmm1", 1 a1 "tmm2" "tmm3"),
     }
 }
