@@ -225,6 +225,7 @@ impl Layer {
             columns: self.to,
             segments: self.taps,
             depth: self.from,
+            among: self.packed.len() * size_of::<Line>(),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program that prints a figure")]
 
-use std::{env, error::Error};
+use std::{env, error::Error, ops::Range};
 
 mod timing;
 
@@ -158,9 +158,35 @@ struct Part<'a> {
 }
 
 enum Values {
-    Sums(Vec<i32>),
-    Bytes(Vec<u8>),
-    Floats(Vec<f32>),
+    Sums(Aligned<i32>),
+    Bytes(Aligned<u8>),
+    Floats(Aligned<f32>),
+}
+
+/// Numbers that begin with a line of the cache, as they do between the steps of a model.
+struct Aligned<T> {
+    memory: Vec<T>,
+    place: Range<usize>,
+}
+
+impl<T: Copy + Default> Aligned<T> {
+    fn new(len: usize) -> Aligned<T> {
+        const LINE: usize = size_of::<Line>();
+        let memory = vec![T::default(); len + LINE];
+        let start = memory.as_ptr().align_offset(LINE);
+        Aligned {
+            memory,
+            place: start..start + len,
+        }
+    }
+
+    fn get(&self) -> &[T] {
+        &self.memory[self.place.clone()]
+    }
+
+    fn get_mut(&mut self) -> &mut [T] {
+        &mut self.memory[self.place.clone()]
+    }
 }
 
 impl<'a> Part<'a> {
@@ -200,18 +226,18 @@ impl<'a> Part<'a> {
             },
             steps: with.steps,
             result: match o.out {
-                Out::Sums => Values::Sums(vec![0; rows * columns]),
-                Out::Bytes | Out::Added => Values::Bytes(vec![0; rows * columns]),
-                Out::Floats => Values::Floats(vec![0.0; rows * columns]),
+                Out::Sums => Values::Sums(Aligned::new(rows * columns)),
+                Out::Bytes | Out::Added => Values::Bytes(Aligned::new(rows * columns)),
+                Out::Floats => Values::Floats(Aligned::new(rows * columns)),
             },
         }
     }
 
     fn run(&mut self, cpu: Cpu) {
         let output = match &mut self.result {
-            Values::Sums(y) => Output::Sums(y),
+            Values::Sums(y) => Output::Sums(y.get_mut()),
             Values::Bytes(y) => Output::Bytes(
-                y,
+                y.get_mut(),
                 Requantize {
                     scale: self.scale,
                     zero: ZERO,
@@ -224,7 +250,7 @@ impl<'a> Part<'a> {
                 },
             ),
             Values::Floats(y) => Output::Floats {
-                y,
+                y: y.get_mut(),
                 scale: self.scale,
                 bias: &[],
                 activation: Activation::Identity,
@@ -247,9 +273,9 @@ impl<'a> Part<'a> {
             one.run(Cpu::PORTABLE);
             let at = row * columns..(row + 1) * columns;
             match (&self.result, &one.result) {
-                (Values::Sums(all), Values::Sums(one)) => all[at] == *one,
-                (Values::Bytes(all), Values::Bytes(one)) => all[at] == *one,
-                (Values::Floats(all), Values::Floats(one)) => all[at] == *one,
+                (Values::Sums(all), Values::Sums(one)) => all.get()[at] == *one.get(),
+                (Values::Bytes(all), Values::Bytes(one)) => all.get()[at] == *one.get(),
+                (Values::Floats(all), Values::Floats(one)) => all.get()[at] == *one.get(),
                 _ => false,
             }
         })

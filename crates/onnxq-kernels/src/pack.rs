@@ -96,6 +96,9 @@ pub struct Packed<'a> {
     pub segments: usize,
     /// Depth of one segment, in bytes.
     pub depth: usize,
+    /// Bytes of all weights that are used in turn, these among them: if the second-level cache has no room for them, they are
+    /// fetched ahead.
+    pub among: usize,
 }
 
 impl<'a> Packed<'a> {
@@ -149,6 +152,7 @@ pub fn pack<'a>(cpu: Cpu, weights: &Weights<'_>, to: &'a mut [u8], sums: &mut [i
         pack_block(cpu, weights, i * COLUMNS, to, sums);
     }
     Packed {
+        among: to.len(),
         data: to,
         columns,
         segments,

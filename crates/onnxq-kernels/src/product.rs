@@ -112,8 +112,14 @@ pub struct Product<'a> {
 /// Lines of scratch memory that a product with these weights may need.
 pub fn scratch_lines(right: &Packed<'_>) -> usize {
     let offsets = Line::count(right.columns * size_of::<i32>());
-    let sums = right.columns.div_ceil(COLUMNS) * GROUPS * ROWS;
+    let sums = places(right) * GROUPS * ROWS;
     staged_lines(right) + sums + offsets + saved_lines(right)
+}
+
+/// Places for the sums of a block: for each of them, in fours. Those of four become results during the products of the next
+/// four.
+fn places(right: &Packed<'_>) -> usize {
+    right.columns.div_ceil(COLUMNS).next_multiple_of(4)
 }
 
 /// Lines for the rows of a turn.
@@ -249,7 +255,7 @@ impl Product<'_> {
         let (saved, sums) = sums.split_at_mut(saved_lines(right));
         let (staged, saved, sums) = (bytes_mut(staged), bytes_mut(saved), integers(sums));
         let blocks = right.columns.div_ceil(COLUMNS);
-        let (sums, start) = sums.split_at_mut(blocks * GROUPS * ROWS * COLUMNS);
+        let (sums, start) = sums.split_at_mut(places(right) * GROUPS * ROWS * COLUMNS);
         let segments = left.geometry.segments[0] * left.geometry.segments[1];
         let flip = left.signed && tile.unsigned;
         let is_staged = right.segments < segments || flip;
@@ -321,7 +327,7 @@ impl Product<'_> {
                     block_stride: right.block_bytes(),
                     c: sums.as_mut_ptr(),
                     accumulate: false,
-                    far: first == 0,
+                    far: first == 0 && right.among > caches().second,
                 };
                 // Rows that share few sets of the first-level cache do not stay in it.
                 let crowded =

@@ -6,24 +6,24 @@
 //! makes the smallest number, so that such values are clamped before it. Where every
 //! scale is below 1 there are none.
 //!
-//! Another tensor is added on the way, where [`SumSteps`](crate::SumSteps) say how: the rounded product stays a float
-//! then. Beside AMX only one of the two vector units multiplies and converts, so that rounding is an addition.
+//! Another tensor is added on the way, where [`SumSteps`](crate::SumSteps) say how.
+
+mod adding;
 
 use core::arch::x86_64::{
-    __m128i, __m512, __m512i, _CMP_NLT_UQ, _MM_HINT_T0, _mm_prefetch, _mm256_mask_storeu_epi8,
-    _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_adds_epi16, _mm512_castsi512_si256,
-    _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
-    _mm512_cvtps_epi32, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64, _mm512_fmadd_ps,
-    _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_ps, _mm512_max_epi8,
-    _mm512_max_epu8, _mm512_max_ps, _mm512_min_epi8, _mm512_min_epu8, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_packs_epi16, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi32,
-    _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
-    _mm512_setzero_ps, _mm512_sub_epi32, _mm512_sub_ps,
+    __m512, __m512i, _CMP_NLT_UQ, _MM_HINT_T0, _mm_prefetch, _mm256_mask_storeu_epi8,
+    _mm512_abs_ps, _mm512_add_epi32, _mm512_adds_epi16, _mm512_castsi512_si256, _mm512_cmp_ps_mask,
+    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_extracti64x4_epi64, _mm512_mask_storeu_epi8,
+    _mm512_maskz_loadu_ps, _mm512_max_epi8, _mm512_max_epu8, _mm512_min_epi8, _mm512_min_epu8,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_packs_epi16, _mm512_packs_epi32, _mm512_packus_epi16,
+    _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_sub_epi32,
 };
 
+pub(crate) use self::adding::Adding;
 use crate::{
     dequantize::Floats,
-    epilogue::{Epilogue, Output, SHIFT},
+    epilogue::{Epilogue, Output},
     pack::COLUMNS,
 };
 
@@ -101,75 +101,6 @@ impl Bytes {
     }
 }
 
-/// What adds the bytes of another tensor, of the same type as those of the sum.
-#[derive(Clone, Copy)]
-pub(crate) struct Adding {
-    /// What rounds floats that it is added to, and the bounds of the product when it has been.
-    shift: __m512,
-    low: __m512,
-    high: __m512,
-    factor: __m512,
-    other_factor: __m512,
-    start: __m512,
-    to: Bytes,
-    other: *const u8,
-    /// All bits, or none where it is one row.
-    rows: usize,
-}
-
-impl Adding {
-    /// Nothing without steps, or where the other tensor is of another type.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    pub(crate) fn new(output: &mut Output<'_>) -> Option<Adding> {
-        let Output::Bytes(y, to) = output else {
-            return None;
-        };
-        let residual = to.residual.as_ref()?;
-        let bytes = Bytes::new(residual.zeros[1], residual.bounds)?;
-        let steps = residual.steps.filter(|_| bytes.signed == residual.signed)?;
-        let [low, high] = to.bounds.map(|bound| SHIFT + (bound - to.zero) as f32);
-        let other = residual
-            .data
-            .map_or(y.as_mut_ptr().cast_const(), <[u8]>::as_ptr);
-        Some(Adding {
-            shift: _mm512_set1_ps(SHIFT),
-            low: _mm512_set1_ps(low),
-            high: _mm512_set1_ps(high),
-            factor: _mm512_set1_ps(steps.factor),
-            other_factor: _mm512_set1_ps(steps.other_factor),
-            start: _mm512_set1_ps(steps.start),
-            to: bytes,
-            other,
-            rows: if residual.row { 0 } else { usize::MAX },
-        })
-    }
-
-    /// The bytes of one row of four blocks, see [`Bytes::row`], with those at `others` added.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-    fn row<const FORM: u8>(
-        &self,
-        sums: [__m512i; 4],
-        scale: &[__m512; 4],
-        others: [__m128i; 4],
-    ) -> __m512i {
-        let mut codes = sums;
-        for ((code, scale), other) in codes.iter_mut().zip(scale).zip(others) {
-            let x = _mm512_mul_ps(_mm512_cvtepi32_ps(*code), *scale);
-            // In this order a NaN becomes the bound.
-            let x = _mm512_max_ps(_mm512_add_ps(x, self.shift), self.low);
-            let x = _mm512_sub_ps(_mm512_min_ps(x, self.high), self.shift);
-            let other = match self.to.signed {
-                true => _mm512_cvtepi8_epi32(other),
-                false => _mm512_cvtepu8_epi32(other),
-            };
-            let other = _mm512_fmadd_ps(_mm512_cvtepi32_ps(other), self.other_factor, self.start);
-            *code = _mm512_cvtps_epi32(_mm512_fmadd_ps(x, self.factor, other));
-        }
-        self.to.pack::<FORM>(codes)
-    }
-}
-
 /// Forms of [`Quick::row`]: bytes of the whole range of their type, and any bytes; and the same with others added. Any
 /// bytes, too, where zero points of the weights take something from each row; and any bytes of two rows at once, where
 /// there are no more than two blocks.
@@ -181,6 +112,34 @@ pub(crate) const CORRECTED: u8 = 8;
 pub(crate) const PAIRED: u8 = 16;
 /// No bytes, but floats.
 pub(crate) const FLOATS: u8 = 32;
+
+/// Where the sums of four blocks are: the first row of the first one, and how much further those of the next one begin. Of
+/// blocks that there are not, any numbers will do.
+#[derive(Clone, Copy)]
+pub(crate) struct Four {
+    pub(crate) from: *const i32,
+    pub(crate) stride: usize,
+}
+
+impl Four {
+    /// The same of a later row.
+    #[inline(always)]
+    fn row(self, row: usize) -> Four {
+        let from = self.from.wrapping_add(row * COLUMNS);
+        Four { from, ..self }
+    }
+
+    /// # Safety
+    /// The sums of the block can be read.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    #[expect(unsafe_code, reason = "a load from anywhere")]
+    unsafe fn load(self, block: usize) -> __m512i {
+        let from = self.from.wrapping_add(block * self.stride);
+        // SAFETY: the caller's guarantee.
+        unsafe { from.cast::<__m512i>().read_unaligned() }
+    }
+}
 
 /// Sums that start from the offset of their column become bytes, or floats.
 #[derive(Clone, Copy)]
@@ -270,7 +229,7 @@ impl<'a> Quick<'a> {
     /// What the sums of a block start from.
     #[inline]
     pub(crate) fn start(&self, at: usize) -> *const i32 {
-        self.start[at * COLUMNS..][..COLUMNS].as_ptr()
+        self.start.as_ptr().wrapping_add(at * COLUMNS)
     }
 
     /// Begins with four blocks, or fewer at the end; `paired` is for [`PAIRED`] rows. `ahead` bytes after those of a residual
@@ -325,7 +284,7 @@ impl<'a> Quick<'a> {
     #[expect(unsafe_code, reason = "reads sums and writes at strides")]
     pub(crate) unsafe fn row<const FORM: u8>(
         &self,
-        sums: [*const i32; 4],
+        sums: Four,
         offsets: Option<&[__m512i; 4]>,
         row: usize,
         row_sum: i32,
@@ -334,7 +293,7 @@ impl<'a> Quick<'a> {
             return;
         }
         // SAFETY: the caller's guarantee.
-        let mut sums = sums.map(|sums| unsafe { sums.cast::<__m512i>().read_unaligned() });
+        let mut sums = [0, 1, 2, 3].map(|block| unsafe { sums.load(block) });
         if let Some(offsets) = offsets {
             for (sum, offset) in sums.iter_mut().zip(offsets) {
                 *sum = _mm512_add_epi32(*sum, *offset);
@@ -353,8 +312,7 @@ impl<'a> Quick<'a> {
                 let from = self.from.wrapping_add(row & adding.rows);
                 _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(self.ahead).cast());
                 // SAFETY: the caller's guarantee.
-                let others = unsafe { others(from, self.columns) };
-                adding.row::<FORM>(sums, &self.scale, others)
+                unsafe { adding.row::<FORM>(sums, &self.scale, from, self.columns) }
             }
             _ => match self.large {
                 false => self.bytes.row::<FORM>(sums, &self.scale, false),
@@ -379,13 +337,13 @@ impl<'a> Quick<'a> {
     #[expect(unsafe_code, reason = "reads sums and writes at strides")]
     pub(crate) unsafe fn pair<const FORM: u8>(
         &self,
-        [a, b, ..]: [*const i32; 4],
+        sums: Four,
         offsets: Option<&[__m512i; 4]>,
         rows: [usize; 2],
     ) {
-        let sums = [a, b, a.wrapping_add(COLUMNS), b.wrapping_add(COLUMNS)];
+        let places = [(sums, 0), (sums, 1), (sums.row(1), 0), (sums.row(1), 1)];
         // SAFETY: the caller's guarantee.
-        let mut sums = sums.map(|sums| unsafe { sums.cast::<__m512i>().read_unaligned() });
+        let mut sums = places.map(|(sums, block)| unsafe { sums.load(block) });
         if let Some(offsets) = offsets {
             for (sum, offset) in sums.iter_mut().zip(offsets) {
                 *sum = _mm512_add_epi32(*sum, *offset);
@@ -417,14 +375,14 @@ impl<'a> Quick<'a> {
     #[expect(unsafe_code, reason = "reads sums and writes at strides")]
     unsafe fn all<const FORM: u8>(
         &self,
-        sums: [*const i32; 4],
+        sums: Four,
         offsets: &[__m512i; 4],
         rows: &[usize],
         row_sums: &[i32],
     ) {
         let mut at = 0;
         while at < rows.len() {
-            let sums = sums.map(|sums| sums.wrapping_add(at * COLUMNS));
+            let sums = sums.row(at);
             if FORM & PAIRED != 0 && at + 2 <= rows.len() {
                 // SAFETY: the caller's guarantee.
                 unsafe { self.pair::<FORM>(sums, Some(offsets), [rows[at], rows[at + 1]]) }
@@ -447,7 +405,7 @@ impl<'a> Quick<'a> {
         &mut self,
         at: usize,
         blocks: usize,
-        sums: [*const i32; 4],
+        sums: Four,
         rows: &[usize],
         row_sums: &[i32],
     ) {
@@ -478,29 +436,4 @@ impl<'a> Quick<'a> {
             _ => unsafe { self.all::<{ ADDED | ANY }>(sums, &offsets, rows, row_sums) },
         }
     }
-}
-
-/// 64 bytes, or those of the columns that there are.
-///
-/// # Safety
-/// They can be read.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-#[expect(unsafe_code, reason = "reads bytes")]
-unsafe fn others(from: *const u8, columns: u64) -> [__m128i; 4] {
-    if columns == u64::MAX {
-        return [0, 1, 2, 3].map(|i| {
-            let from = from.cast::<__m128i>().wrapping_add(i);
-            // SAFETY: the caller's guarantee.
-            unsafe { from.read_unaligned() }
-        });
-    }
-    // SAFETY: the caller's guarantee; no others are read.
-    let all = unsafe { _mm512_maskz_loadu_epi8(columns, from.cast()) };
-    [
-        _mm512_extracti32x4_epi32::<0>(all),
-        _mm512_extracti32x4_epi32::<1>(all),
-        _mm512_extracti32x4_epi32::<2>(all),
-        _mm512_extracti32x4_epi32::<3>(all),
-    ]
 }

@@ -47,6 +47,7 @@ pub static SOURCES: &[Source] = sources![
     "product.rs",
     "recurrent.rs",
     "requantize.rs",
+    "requantize/adding.rs",
     "residual.rs",
     "resize.rs",
     "row_steps.rs",

@@ -32,7 +32,7 @@ use crate::{
     caches::caches,
     epilogue::Finish,
     pack::{COLUMNS, STEP, STEP_BYTES},
-    requantize::{ADDED, ANY, CORRECTED, FLOATS, I8, PAIRED, Quick, U8},
+    requantize::{ADDED, ANY, CORRECTED, FLOATS, Four, I8, PAIRED, Quick, U8},
 };
 
 /// One block at a time.
@@ -199,17 +199,8 @@ impl Way {
     }
 }
 
-/// Blocks whose sums become results together, a line of the cache in each row.
+/// Blocks whose sums become results together, a line of the cache in each row, during the products of as many.
 const QUAD: usize = 4;
-
-/// During the products of how many blocks that happens: a few rows at a time, where there is more to do with each, or
-/// where products are short.
-const fn behind(form: u8, steps: usize) -> usize {
-    match form & ADDED == 0 && steps > 2 {
-        true => 2,
-        false => QUAD,
-    }
-}
 
 /// What becomes of the sums is not for here.
 const SUMS: u8 = u8::MAX;
@@ -242,46 +233,46 @@ unsafe fn groups<const G: usize, const B: usize, const SIGNED: bool, const FORM:
     let last = finish.last;
     let mut quick = finish.quick;
     let results = finish.rows;
-    let row_sums = finish.row_sums;
     // Between two products, so many rows of four blocks become results.
-    let behind = behind(FORM, x.steps);
-    let each = results.len().div_ceil(behind * x.steps * G);
+    let each = results.len().div_ceil(QUAD * x.steps * G);
     let each = match FORM & PAIRED {
         0 => each,
-        _ => each.next_multiple_of(2),
+        _ => each.div_ceil(2),
     };
     // Where the sums of a block are. Those of all blocks are kept apart if they are needed again.
     let place = |at: usize| {
-        let at = at - panel.start;
-        let place = match (last && !x.accumulate, behind) {
-            (true, QUAD) => at % const { 2 * QUAD },
-            (true, _) => at % const { QUAD + 2 },
-            (false, _) => at,
+        let place = match last && !x.accumulate {
+            true => (at - panel.start) % const { 2 * QUAD },
+            false => at - panel.start,
         };
         x.c.wrapping_add(place * G * ROWS * COLUMNS)
     };
-    // The sums of four blocks, and how many of their rows are done.
-    let (mut before, mut done) = ([x.c.cast_const(); QUAD], usize::MAX);
+    // The sums of four blocks, and those rows of results that are not done.
+    let mut from = x.c.cast_const();
+    let (mut rows, mut row_sums) = ([].iter(), [].iter());
     // Macros, since what is in registers must stay there.
     macro_rules! convert {
-        ($quick:expr, $until:expr) => {
-            let until = $until;
-            while done < until {
-                let sums = before.map(|sums| sums.wrapping_add(done * COLUMNS));
+        ($quick:expr, $times:expr) => {
+            for _ in 0..$times {
+                let Some(&row) = rows.next() else {
+                    break;
+                };
+                let stride = const { G * ROWS * COLUMNS };
+                let sums = Four { from, stride };
                 if FORM & PAIRED != 0 {
-                    let rows = [results[done], results[done + 1]];
+                    let rows = [row, rows.next().copied().unwrap_or(usize::MAX)];
                     // SAFETY: these sums have been stored, and the product has checked that its rows
                     // are within the output.
                     unsafe { $quick.pair::<FORM>(sums, None, rows) }
-                    done += 2;
+                    from = from.wrapping_add(2 * COLUMNS);
                 } else {
                     let row_sum = match FORM & CORRECTED {
                         0 => 0,
-                        _ => row_sums[done],
+                        _ => row_sums.next().copied().unwrap_or(0),
                     };
                     // SAFETY: as above.
-                    unsafe { $quick.row::<FORM>(sums, None, results[done], row_sum) }
-                    done += 1;
+                    unsafe { $quick.row::<FORM>(sums, None, row, row_sum) }
+                    from = from.wrapping_add(COLUMNS);
                 }
             }
         };
@@ -318,73 +309,81 @@ unsafe fn groups<const G: usize, const B: usize, const SIGNED: bool, const FORM:
             });
             let weights: [_; $count] =
                 core::array::from_fn(|block| x.b.wrapping_add((at + block) * x.block_stride));
-            let mut multiplied = 0;
-            for (offset, step, steps) in x.stretches() {
-                let mut a = [core::ptr::null(); G];
-                for (a, from) in a.iter_mut().zip(x.a) {
-                    *a = from.wrapping_add(offset);
-                }
-                let mut b = weights.map(|b| b.wrapping_add(weights_bytes(step)));
-                let until = multiplied + steps;
-                while multiplied < until {
-                    let (first, final_) = (multiplied == 0, multiplied + 1 == x.steps);
-                    if !first && !final_ && done >= results.len() {
-                        let mut steps = until.min(x.steps - 1) - multiplied;
-                        if FORM == SUMS && finished < stored {
-                            steps = steps.min(between).max(1);
+            let (mut a, mut b, mut is_first) = ([core::ptr::null(); G], weights, true);
+            // One step of the product for a register. Those of the last step are stored, each after the next product.
+            macro_rules! product {
+                ($register:literal, $is_last:literal) => {
+                    let (group, block) = ($register / count, $register % count);
+                    if group < G {
+                        if is_first {
+                            let from = match x.accumulate {
+                                true => (c($register).cast_const(), STEP),
+                                // The same line for all rows.
+                                false => (starts[block], 0),
+                            };
+                            // SAFETY: these are sums of an earlier pass, or 16 numbers.
+                            unsafe { load_sums($register, from) }
                         }
                         // SAFETY: the caller's guarantees.
                         unsafe {
-                            products::<G, $count, SIGNED>(&mut a, &mut b, steps, x.row_stride, way)
+                            if group == 0 {
+                                load_weights(block, b[block], way);
+                            }
+                            if block == 0 {
+                                load_rows(a[group], x.row_stride);
+                            }
+                            multiply::<SIGNED>($register, block);
                         }
-                        multiplied += steps;
+                        if $is_last && $register > 0 {
+                            // SAFETY: this is where these sums go.
+                            unsafe { store_sums($register - 1, c($register - 1)) }
+                        }
+                        if let (true, Some(quick)) = (FORM != SUMS, &quick) {
+                            convert!(quick, each);
+                        }
+                    }
+                };
+            }
+            macro_rules! step {
+                ($is_last:literal) => {
+                    product!(0, $is_last);
+                    product!(1, $is_last);
+                    product!(2, $is_last);
+                    product!(3, $is_last);
+                };
+            }
+            let mut rest = x.steps;
+            for (offset, step, steps) in x.stretches() {
+                for (a, from) in a.iter_mut().zip(x.a) {
+                    *a = from.wrapping_add(offset);
+                }
+                b = weights.map(|b| b.wrapping_add(weights_bytes(step)));
+                rest -= steps;
+                let mut steps = steps - usize::from(rest == 0);
+                while steps > 0 {
+                    let mut some = 1;
+                    if !is_first && rows.as_slice().is_empty() {
+                        some = match FORM == SUMS && finished < stored {
+                            true => steps.min(between).max(1),
+                            false => steps,
+                        };
+                        // SAFETY: the caller's guarantees.
+                        unsafe {
+                            products::<G, $count, SIGNED>(&mut a, &mut b, some, x.row_stride, way)
+                        }
                         if FORM == SUMS {
                             finish_blocks!(stored.min(finished + 1));
                         }
-                        continue;
+                    } else {
+                        step!(false);
+                        is_first = false;
+                        a = a.map(|a| a.wrapping_add(STEP));
+                        b = b.map(|b| b.wrapping_add(STEP_BYTES));
                     }
-                    macro_rules! product {
-                        ($register:literal) => {
-                            let (group, block) = ($register / count, $register % count);
-                            if group < G {
-                                if first {
-                                    let from = match x.accumulate {
-                                        true => (c($register).cast_const(), STEP),
-                                        // The same line for all rows.
-                                        false => (starts[block], 0),
-                                    };
-                                    // SAFETY: these are sums of an earlier pass, or 16 numbers.
-                                    unsafe { load_sums($register, from) }
-                                }
-                                // SAFETY: the caller's guarantees.
-                                unsafe {
-                                    if group == 0 {
-                                        load_weights(block, b[block], way);
-                                    }
-                                    if block == 0 {
-                                        load_rows(a[group], x.row_stride);
-                                    }
-                                    multiply::<SIGNED>($register, block);
-                                }
-                                if final_ && $register > 0 {
-                                    // SAFETY: this is where these sums go.
-                                    unsafe { store_sums($register - 1, c($register - 1)) }
-                                }
-                                if let (true, Some(quick)) = (FORM != SUMS, &quick) {
-                                    convert!(quick, results.len().min(done.saturating_add(each)));
-                                }
-                            }
-                        };
-                    }
-                    product!(0);
-                    product!(1);
-                    product!(2);
-                    product!(3);
-                    a = a.map(|a| a.wrapping_add(STEP));
-                    b = b.map(|b| b.wrapping_add(STEP_BYTES));
-                    multiplied += 1;
+                    steps -= some;
                 }
             }
+            step!(true);
             // SAFETY: this is where these sums go.
             unsafe { store_sums(G * count - 1, c(G * count - 1)) }
         };
@@ -411,12 +410,9 @@ unsafe fn groups<const G: usize, const B: usize, const SIGNED: bool, const FORM:
         };
         let (count, end) = ((at - panel.start - 1) % QUAD + 1, at == panel.end);
         if count == QUAD || end {
-            convert!(quick, results.len());
-            // Of blocks that there are not, any sums will do.
+            convert!(quick, usize::MAX);
             let first = at - count;
-            for (i, before) in before.iter_mut().enumerate() {
-                *before = place(first + i.min(count - 1));
-            }
+            from = place(first);
             let ahead = match end {
                 true => finish
                     .next_turn
@@ -424,10 +420,10 @@ unsafe fn groups<const G: usize, const B: usize, const SIGNED: bool, const FORM:
                 false => count * COLUMNS,
             };
             quick.begin(first, count, ahead, FORM & PAIRED != 0);
-            done = 0;
+            (rows, row_sums) = (results.iter(), finish.row_sums.iter());
         }
         if end {
-            convert!(quick, results.len());
+            convert!(quick, usize::MAX);
         }
     }
 }

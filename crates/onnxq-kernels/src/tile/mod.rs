@@ -21,6 +21,8 @@ mod portable;
 
 use core::ops::Range;
 
+#[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
+use crate::requantize::Four;
 use crate::{
     Cpu, Isa,
     epilogue::Finish,
@@ -179,8 +181,8 @@ impl Tile {
             }
             #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
             if let Some(quick) = &mut finish.quick {
-                // Of blocks that there are not, any sums will do.
-                let sums = [0, 1, 2, 3].map(|i| part.c(i.min(part.blocks - 1), 0).cast_const());
+                let from = part.c(0, 0).cast_const();
+                let sums = Four { from, stride: sums };
                 // SAFETY: there is such a value only where the processor has the tier; the tile has
                 // just written the sums, and the product has checked that its rows are within the output.
                 unsafe {

@@ -59,6 +59,11 @@ impl Store {
         Stored { chunk: at, range }
     }
 
+    /// Bytes in all.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.used).sum()
+    }
+
     /// What has been added.
     pub(super) fn get(&self, stored: &Stored) -> &[u8] {
         &self.chunks[stored.chunk].memory.bytes()[stored.range.clone()]

@@ -136,16 +136,17 @@ pub(super) unsafe fn load_weights(block: usize, from: *const u8, way: Way) {
             }
         };
     }
-    match way {
-        Way::Past => {}
-        Way::Fetched(ahead) => fetch::<_MM_HINT_T1>(from.wrapping_add(ahead)),
-        Way::Kept(ahead) => fetch::<_MM_HINT_T0>(from.wrapping_add(ahead)),
+    if !matches!(way, Way::Past) {
+        core::hint::cold_path();
+        match way {
+            Way::Past => {}
+            Way::Fetched(ahead) => fetch::<_MM_HINT_T1>(from.wrapping_add(ahead)),
+            Way::Kept(ahead) => fetch::<_MM_HINT_T0>(from.wrapping_add(ahead)),
+        }
     }
-    match (way, block) {
-        (Way::Kept(_), 0) => load!("tileloadd", "tmm5"),
-        (Way::Kept(_), _) => load!("tileloadd", "tmm6"),
-        (_, 0) => load!("tileloaddt1", "tmm5"),
-        (_, _) => load!("tileloaddt1", "tmm6"),
+    match block {
+        0 => load!("tileloaddt1", "tmm5"),
+        _ => load!("tileloaddt1", "tmm6"),
     }
 }
 
@@ -213,52 +214,53 @@ pub(super) unsafe fn products<const G: usize, const B: usize, const SIGNED: bool
             concat!($($fetch, " [{", stringify!($b), "} + {ahead} + ", $line, "]\n",)+)
         };
     }
+    // What is asked of the ports for loads, and of the unit that multiplies, in turn.
     macro_rules! products {
+        (@ $load:literal, $multiply:literal, [], $($shape:tt)+) => {
+            products!(@@ $load, $multiply, [], [], $($shape)+)
+        };
         (
-            @ $load:literal, $multiply:literal, $ahead:tt,
-            $b0:ident $($b1:ident)?; $($group:literal $a:ident $s0:literal $($s1:literal)?),+
+            @ $load:literal, $multiply:literal, [$fetch:literal $ahead:ident],
+            $b0:ident $($b1:ident)?; $($groups:tt)+
         ) => {
             products!(
-                @@ $load, $multiply, $ahead, $ahead,
-                [0 $b0 "tmm5"] $([1 $b1 "tmm6"])?;
-                $([$group $a "tmm5" $s0 $("tmm6" $s1)?])+
+                @@ $load, $multiply,
+                [fetch!($fetch, $b0), $(fetch!($fetch, $b1),)?], [ahead = in(reg) $ahead,],
+                $b0 $($b1)?; $($groups)+
             )
         };
         (
-            @@ $load:literal, $multiply:literal, [], $ahead:tt, $($rest:tt)+
-        ) => {
-            products!(@@@ $load, $multiply, [], [], $($rest)+)
-        };
-        (
-            @@ $load:literal, $multiply:literal, [$fetch:literal $ahead:ident], $again:tt,
-            $([$block:literal $b:ident $w:literal])+; $($rest:tt)+
-        ) => {
-            products!(
-                @@@ $load, $multiply, [$(fetch!($fetch, $b),)+], [ahead = in(reg) $ahead,],
-                $([$block $b $w])+; $($rest)+
-            )
-        };
-        (
-            @@@ $load:literal, $multiply:literal, [$($fetch:expr,)*], [$($ahead:tt)*],
-            $([$block:literal $b:ident $w:literal])+;
-            $([$group:literal $a:ident $($weights:literal $sums:literal)+])+
+            @@ $load:literal, $multiply:literal, [$($fetch:expr,)*], [$($ahead:tt)*],
+            $b0:ident $($b1:ident)?; $a0:ident $s00:literal $($s01:literal)?
+            $(, $group:literal $a:ident $s0:literal $($s1:literal)?)*
         ) => {
             // SAFETY: the caller's guarantee.
             unsafe {
                 asm!(
                     "2:",
                     $($fetch,)*
-                    $(concat!($load, " ", $w, ", [{", stringify!($b), "} + {row}]"),)+
+                    concat!($load, " tmm5, [{", stringify!($b0), "} + {row}]"),
+                    concat!("tileloadd tmm4, [{", stringify!($a0), "} + {stride}]"),
+                    concat!($multiply, " ", $s00, ", tmm4, tmm5"),
+                    $(
+                        concat!($load, " tmm6, [{", stringify!($b1), "} + {row}]"),
+                        concat!($multiply, " ", $s01, ", tmm4, tmm6"),
+                        concat!("add {", stringify!($b1), "}, 1024"),
+                    )?
                     $(
                         concat!("tileloadd tmm4, [{", stringify!($a), "} + {stride}]"),
-                        $(concat!($multiply, " ", $sums, ", tmm4, ", $weights),)+
+                        concat!($multiply, " ", $s0, ", tmm4, tmm5"),
+                        $(concat!($multiply, " ", $s1, ", tmm4, tmm6"),)?
                         concat!("add {", stringify!($a), "}, 64"),
-                    )+
-                    $(concat!("add {", stringify!($b), "}, 1024"),)+
+                    )*
+                    concat!("add {", stringify!($a0), "}, 64"),
+                    concat!("add {", stringify!($b0), "}, 1024"),
                     "dec {steps}",
                     "jnz 2b",
-                    $($a = inout(reg) a[$group],)+
-                    $($b = inout(reg) b[$block],)+
+                    $a0 = inout(reg) a[0],
+                    $($a = inout(reg) a[$group],)*
+                    $b0 = inout(reg) b[0],
+                    $($b1 = inout(reg) b[1],)?
                     steps = inout(reg) steps => _,
                     row = in(reg) STEP,
                     stride = in(reg) row_stride,
@@ -287,10 +289,10 @@ pub(super) unsafe fn products<const G: usize, const B: usize, const SIGNED: bool
         };
     }
     match (G, B) {
-        (1, 1) => products!(b0; 0 a0 "tmm0"),
-        (2, 1) => products!(b0; 0 a0 "tmm0", 1 a1 "tmm1"),
-        (_, 1) => products!(b0; 0 a0 "tmm0", 1 a1 "tmm1", 2 a2 "tmm2"),
-        (1, _) => products!(b0 b1; 0 a0 "tmm0" "tmm1"),
-        (_, _) => products!(b0 b1; 0 a0 "tmm0" "tmm1", 1 a1 "tmm2" "tmm3"),
+        (1, 1) => products!(b0; a0 "tmm0"),
+        (2, 1) => products!(b0; a0 "tmm0", 1 a1 "tmm1"),
+        (_, 1) => products!(b0; a0 "tmm0", 1 a1 "tmm1", 2 a2 "tmm2"),
+        (1, _) => products!(b0 b1; a0 "tmm0" "tmm1"),
+        (_, _) => products!(b0 b1; a0 "tmm0" "tmm1", 1 a1 "tmm2" "tmm3"),
     }
 }

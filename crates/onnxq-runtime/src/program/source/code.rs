@@ -163,6 +163,11 @@ impl<'p> Code<'p> {
         self.bytes(program.weights.get(stored))
     }
 
+    /// Bytes of all packed weights.
+    pub(in crate::program) fn stored_len(&self) -> usize {
+        self.program.weights.len()
+    }
+
     /// Bytes, `&[u8]`.
     pub(in crate::program) fn bytes(&mut self, bytes: &[u8]) -> Expr {
         let at = self.pool.add(bytes);

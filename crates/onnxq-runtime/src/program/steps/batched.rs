@@ -183,6 +183,7 @@ impl Codes {
             columns: self.shape.to.width,
             segments: 1,
             depth: self.shape.depth,
+            among: data.len(),
         }
     }
 
@@ -357,6 +358,7 @@ impl Kernel for Codes {
             columns: width,
             segments: 1usize,
             depth: *depth,
+            among: "packed.len()",
         });
         let left = place("a", "&", [a.batch, a.head]);
         let geometry = Geometry::matrix(to.rows, *depth, a.row);

@@ -60,6 +60,7 @@ impl PackedWeights {
             columns: self.columns,
             segments: self.segments,
             depth: self.depth,
+            among: store.len(),
         }
     }
 
@@ -70,6 +71,7 @@ impl PackedWeights {
             columns: self.columns,
             segments: self.segments,
             depth: self.depth,
+            among: 0,
         })
     }
 
@@ -80,6 +82,7 @@ impl PackedWeights {
             columns: self.columns,
             segments: self.segments,
             depth: self.depth,
+            among: code.stored_len(),
         })
     }
 
