@@ -7,18 +7,15 @@ use std::{
 };
 
 use onnxq_kernels::{
-    Cpu, Epilogue, Geometry, Left, Line, Output, Product, Weights, bytes_mut, pack, packed_len,
-    scratch_lines,
+    Cpu, Epilogue, Geometry, Left, Line, Output, Product, Requantize, Weights, bytes_mut, pack,
+    packed_len, scratch_lines,
 };
 
-/// Rows and columns that a tile of every tier likes.
-const ROWS: usize = 48;
-const COLUMNS: usize = 16;
-
-/// Bytes of a row, and how often they are taken: so deep that what happens around a product does
-/// not count, while both operands stay in a first-level cache (12 KiB and 32 KiB).
-const DEPTH: usize = 256;
-const TIMES: usize = 8;
+/// Rows and columns that a tile of every tier likes, and bytes of a row: so deep that what happens around a product does
+/// not count, while rows stay in a first-level cache (32 KiB) and weights in a second-level one (256 KiB).
+const ROWS: usize = 32;
+const COLUMNS: usize = 256;
+const DEPTH: usize = 1024;
 
 /// Products in one measurement, of which the fastest counts.
 const PRODUCTS: usize = 4;
@@ -27,8 +24,8 @@ const PRODUCTS: usize = 4;
 const TIME: Duration = Duration::from_millis(8);
 
 /// Multiplications and additions in a second, counted apart, that the tier reaches on so many
-/// threads at once: in products of bytes (`u8` by `i8`, 48 rows by 16 columns, 2048 deep) that
-/// stay in the first-level cache.
+/// threads at once: in products of bytes (`u8` by `i8`, 32 rows by 256 columns, 1024 deep) that
+/// stay in the caches of a core.
 pub fn peak_operations(cpu: Cpu, threads: usize) -> f64 {
     let ready = AtomicBool::new(false);
     let other = || {
@@ -61,25 +58,15 @@ fn on_one_thread(cpu: Cpu) -> f64 {
     // Rows in lines of their own: others take two loads each.
     let mut left = vec![Line::ZERO; Line::count(ROWS * DEPTH)];
     bytes_mut(&mut left).copy_from_slice(&bytes(ROWS * DEPTH));
-    let right = bytes(TIMES * DEPTH * COLUMNS);
-    let weights = Weights {
-        data: &right,
-        signed: true,
-        columns: COLUMNS,
-        segments: TIMES,
-        depth: [1, DEPTH],
-        strides: [1, DEPTH * COLUMNS, 0, COLUMNS],
-    };
-    let mut packed = vec![Line::ZERO; Line::count(packed_len(COLUMNS, TIMES, DEPTH))];
+    let right = bytes(DEPTH * COLUMNS);
+    let weights = Weights::matrix(&right, true, DEPTH, COLUMNS);
+    let mut packed = vec![Line::ZERO; Line::count(packed_len(COLUMNS, 1, DEPTH))];
     let right = pack(cpu, &weights, bytes_mut(&mut packed), &mut [0; COLUMNS]);
     let product = Product {
         left: Left {
             data: onnxq_kernels::bytes(&left),
             signed: false,
-            geometry: Geometry {
-                segments: [1, TIMES],
-                ..Geometry::matrix(ROWS, DEPTH, DEPTH)
-            },
+            geometry: Geometry::matrix(ROWS, DEPTH, DEPTH),
         },
         right,
         strides: [0, COLUMNS],
@@ -89,17 +76,23 @@ fn on_one_thread(cpu: Cpu) -> f64 {
         },
     };
     let mut scratch = vec![Line::ZERO; scratch_lines(&right)];
-    let mut sums = [0; ROWS * COLUMNS];
+    let mut result = vec![Line::ZERO; Line::count(ROWS * COLUMNS)];
     let begin = Instant::now();
     let mut fastest = f64::INFINITY;
     while begin.elapsed() < TIME {
         let start = Instant::now();
         for _ in 0..PRODUCTS {
-            product.run(cpu, Output::Sums(&mut sums), &mut scratch);
+            let to = Requantize {
+                scale: &[1e-4; COLUMNS],
+                zero: 0,
+                bounds: [0, 255],
+                residual: None,
+            };
+            product.run(cpu, Output::Bytes(bytes_mut(&mut result), to), &mut scratch);
         }
         fastest = fastest.min(start.elapsed().as_secs_f64());
     }
-    (2 * PRODUCTS * ROWS * COLUMNS * DEPTH * TIMES) as f64 / fastest
+    (2 * PRODUCTS * ROWS * COLUMNS * DEPTH) as f64 / fastest
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ impl fmt::Display for Profile {
         writeln!(
             f,
             "the peak of {} on {threads} is {:.0} GOP/s, measured just now (8-bit integers in the \
-             first-level cache, 48 rows by 16 columns, 2048 deep)",
+             caches of a core, 32 rows by 256 columns, 1024 deep)",
             self.isa,
             self.peak / 1e9,
         )
