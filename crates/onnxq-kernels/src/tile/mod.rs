@@ -206,7 +206,7 @@ impl Tile {
     }
 }
 
-/// The tiles, the best first.
+/// The tiles, the best first, but for AMX, which has two to choose from.
 static TILES: &[Tile] = &[
     #[cfg(all(target_arch = "x86_64", feature = "avx512vnni"))]
     avx512vnni::TILE,
