@@ -113,9 +113,9 @@ print("%.1f %.1f" % (speeds[0], speeds[4]))
 
 def figure(args, tool, unit):
     """10^9 operations a second."""
-    argv = {
-        "ours": [args.conv, unit, "--threads", str(args.threads)],
-    }.get(tool, [args.python, "-B", "-c", MODELS, tool, unit, str(args.threads)])
+    argv = [args.python, "-B", "-c", MODELS, tool, unit, str(args.threads)]
+    if tool == "ours":
+        argv = [args.conv, unit, "--threads", str(args.threads)]
     process = subprocess.run(argv, capture_output=True, text=True)
     if process.returncode:
         raise RuntimeError((process.stderr.strip().splitlines() or ["no message"])[-1])

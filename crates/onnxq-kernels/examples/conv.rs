@@ -12,8 +12,10 @@
 
 use std::{env, error::Error, ops::Range};
 
+mod aligned;
 mod timing;
 
+use aligned::Aligned;
 use onnxq_kernels::{
     Cpu, Depthwise, Epilogue, Geometry, Image, Isa, Left, Line, Output, Packed, Product,
     Requantize, Weights, Window, bytes_mut, depthwise_packed_len, depthwise_scratch_lines, pack,
@@ -118,34 +120,11 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(next).collect()
 }
 
-/// Bytes in memory that is aligned, as that of tensors is.
-struct Aligned {
-    lines: Vec<Line>,
-    len: usize,
-}
-
-impl Aligned {
-    fn zeros(len: usize) -> Aligned {
-        Aligned {
-            lines: vec![Line::ZERO; Line::count(len)],
-            len,
-        }
-    }
-
-    /// Bytes of no particular kind.
-    fn some(len: usize) -> Aligned {
-        let mut some = Aligned::zeros(len);
-        some.bytes_mut().copy_from_slice(&bytes(len));
-        some
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &onnxq_kernels::bytes(&self.lines)[..self.len]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytes_mut(&mut self.lines)[..self.len]
-    }
+/// Bytes of no particular kind, aligned.
+fn some(len: usize) -> Aligned<u8> {
+    let mut some = Aligned::zeros(len);
+    some.get_mut().copy_from_slice(&bytes(len));
+    some
 }
 
 /// A convolution: packed weights and what goes with them.
@@ -244,7 +223,7 @@ fn depthwise<'a>(
         dilations: [1, 1],
         pads: [kernel / 2; 2],
     };
-    let image = Aligned::some(o.size * o.size * channels);
+    let image = some(o.size * o.size * channels);
     let mut packed = vec![Line::ZERO; depthwise_packed_len(&window, channels) / 64];
     let weights = pack_depthwise(
         &bytes(channels * kernel * kernel),
@@ -261,7 +240,7 @@ fn depthwise<'a>(
     Box::new(move || {
         let depthwise = Depthwise {
             image: Image {
-                data: image.bytes(),
+                data: image.get(),
                 signed: o.signed,
                 dims: [o.size, o.size, channels],
             },
@@ -282,14 +261,14 @@ fn depthwise<'a>(
             bounds: [0, 255],
             residual: None,
         };
-        depthwise.run(o.cpu, rows.clone(), y.bytes_mut(), &to, &mut scratch);
+        depthwise.run(o.cpu, rows.clone(), y.get_mut(), &to, &mut scratch);
     })
 }
 
 fn pointwise<'a>(o: &'a Options, layers: &'a [Layer; 2], rows: Range<usize>) -> Part<'a> {
     let pixels = rows.len() * o.size;
     let [there, back] = layers;
-    let mut x = Aligned::some(pixels * there.from);
+    let mut x = some(pixels * there.from);
     let mut middle = Aligned::zeros(pixels * there.to);
     let lines = layers.each_ref().map(|layer| scratch_lines(&layer.right()));
     let mut scratch = vec![Line::ZERO; lines[0].max(lines[1])];
@@ -297,16 +276,16 @@ fn pointwise<'a>(o: &'a Options, layers: &'a [Layer; 2], rows: Range<usize>) -> 
         let geometry = |depth| Geometry::matrix(pixels, depth, depth);
         there.run(
             o,
-            x.bytes(),
+            x.get(),
             geometry(there.from),
-            middle.bytes_mut(),
+            middle.get_mut(),
             &mut scratch,
         );
         back.run(
             o,
-            middle.bytes(),
+            middle.get(),
             geometry(back.from),
-            x.bytes_mut(),
+            x.get_mut(),
             &mut scratch,
         );
     })
@@ -314,7 +293,7 @@ fn pointwise<'a>(o: &'a Options, layers: &'a [Layer; 2], rows: Range<usize>) -> 
 
 fn dense<'a>(o: &'a Options, layer: &'a Layer, rows: Range<usize>) -> Part<'a> {
     let channels = layer.to;
-    let x = Aligned::some(o.size * o.size * channels);
+    let x = some(o.size * o.size * channels);
     let mut y = Aligned::zeros(rows.len() * o.size * channels);
     let pitch = (o.size + 2) * channels;
     let mut padded = Aligned::zeros((rows.len() + 2) * pitch);
@@ -323,13 +302,13 @@ fn dense<'a>(o: &'a Options, layer: &'a Layer, rows: Range<usize>) -> Part<'a> {
         let dims = [o.size, o.size, channels];
         let part = rows.start..rows.end + 2;
         pad(
-            x.bytes(),
+            x.get(),
             dims,
             [1, 1],
             [o.size + 2; 2],
             128,
             part,
-            padded.bytes_mut(),
+            padded.get_mut(),
         );
         let geometry = Geometry {
             runs: rows.len(),
@@ -340,7 +319,7 @@ fn dense<'a>(o: &'a Options, layer: &'a Layer, rows: Range<usize>) -> Part<'a> {
             segment_strides: [pitch, 0],
             depth: 3 * channels,
         };
-        layer.run(o, padded.bytes(), geometry, y.bytes_mut(), &mut scratch);
+        layer.run(o, padded.get(), geometry, y.get_mut(), &mut scratch);
     })
 }
 

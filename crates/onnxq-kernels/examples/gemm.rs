@@ -6,10 +6,12 @@
 
 #![expect(clippy::print_stdout, reason = "a program that prints a figure")]
 
-use std::{env, error::Error, ops::Range};
+use std::{env, error::Error};
 
+mod aligned;
 mod timing;
 
+use aligned::Aligned;
 use onnxq_kernels::{
     Activation, Cpu, Epilogue, Geometry, Isa, Left, Line, Output, Packed, Product, Requantize,
     Residual, SumSteps, Tiles, Weights, bytes_mut, pack, packed_len, scratch_lines, sum_steps,
@@ -163,32 +165,6 @@ enum Values {
     Floats(Aligned<f32>),
 }
 
-/// Numbers that begin with a line of the cache, as they do between the steps of a model.
-struct Aligned<T> {
-    memory: Vec<T>,
-    place: Range<usize>,
-}
-
-impl<T: Copy + Default> Aligned<T> {
-    fn new(len: usize) -> Aligned<T> {
-        const LINE: usize = size_of::<Line>();
-        let memory = vec![T::default(); len + LINE];
-        let start = memory.as_ptr().align_offset(LINE);
-        Aligned {
-            memory,
-            place: start..start + len,
-        }
-    }
-
-    fn get(&self) -> &[T] {
-        &self.memory[self.place.clone()]
-    }
-
-    fn get_mut(&mut self) -> &mut [T] {
-        &mut self.memory[self.place.clone()]
-    }
-}
-
 impl<'a> Part<'a> {
     fn new(
         o: &Options,
@@ -226,9 +202,9 @@ impl<'a> Part<'a> {
             },
             steps: with.steps,
             result: match o.out {
-                Out::Sums => Values::Sums(Aligned::new(rows * columns)),
-                Out::Bytes | Out::Added => Values::Bytes(Aligned::new(rows * columns)),
-                Out::Floats => Values::Floats(Aligned::new(rows * columns)),
+                Out::Sums => Values::Sums(Aligned::zeros(rows * columns)),
+                Out::Bytes | Out::Added => Values::Bytes(Aligned::zeros(rows * columns)),
+                Out::Floats => Values::Floats(Aligned::zeros(rows * columns)),
             },
         }
     }

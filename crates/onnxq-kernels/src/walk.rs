@@ -48,13 +48,26 @@ impl Walk {
         }
     }
 
-    /// Where the first row of a group begins, if the others follow at the stride.
-    fn offset(&self, group: usize) -> Option<usize> {
+    /// The run of the first row of a group, its place there, and after how many rows of the run another one begins.
+    #[inline(always)]
+    fn first(&self, group: usize) -> (usize, usize, usize) {
+        let first = group * ROWS;
+        match self.way {
+            Way::Runs(per_run) => (group / per_run, group % per_run * ROWS, usize::MAX),
+            Way::Through(len) => (first / len, first % len, len),
+            Way::Gathered => {
+                let len = self.geometry.run_len;
+                (first / len, first % len, len)
+            }
+        }
+    }
+
+    /// Where the first row of a group begins, if the others follow at the stride; of what [`first`](Walk::first) gives.
+    #[inline(always)]
+    fn offset(&self, group: usize, run: usize, at: usize) -> Option<usize> {
         let g = &self.geometry;
         match self.way {
-            Way::Runs(per_run) => {
-                Some(group / per_run * g.run_stride + group % per_run * ROWS * g.row_stride)
-            }
+            Way::Runs(_) => Some(run * g.run_stride + at * g.row_stride),
             Way::Through(_) => Some(group * ROWS * g.row_stride),
             Way::Gathered => None,
         }
@@ -63,7 +76,8 @@ impl Walk {
     /// Where the rows of a group begin; those that there are not are beyond all data.
     pub(crate) fn starts(&self, group: usize) -> [usize; ROWS] {
         let g = &self.geometry;
-        if let Some(start) = self.offset(group) {
+        let (run, at, _) = self.first(group);
+        if let Some(start) = self.offset(group, run, at) {
             return core::array::from_fn(|row| start + row * g.row_stride);
         }
         core::array::from_fn(|row| {
@@ -84,18 +98,8 @@ impl Walk {
         rows: &mut [usize],
     ) -> (Option<usize>, usize) {
         let g = &self.geometry;
-        // Where the first row is, and after how many rows another run begins.
-        let first = group * ROWS;
-        let (mut run, mut at, len) = match self.way {
-            Way::Runs(per_run) => (group / per_run, group % per_run * ROWS, usize::MAX),
-            Way::Through(len) => (first / len, first % len, len),
-            Way::Gathered => (first / g.run_len, first % g.run_len, g.run_len),
-        };
-        let offset = match self.way {
-            Way::Runs(_) => Some(run * g.run_stride + at * g.row_stride),
-            Way::Through(_) => Some(first * g.row_stride),
-            Way::Gathered => None,
-        };
+        let (mut run, mut at, len) = self.first(group);
+        let offset = self.offset(group, run, at);
         // Mostly all are of one run.
         if run < g.runs && at + rows.len() <= g.run_len {
             let first = run * strides[0] + at * strides[1];

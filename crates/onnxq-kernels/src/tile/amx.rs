@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `tmm4` is loaded anew for each group. The four loads of a step take 32 cycles of the ports that loads have, its four
-//! products 64, so that the vector units can load half as much besides: sums that become results.
+//! products 64, so that the vector units can load nearly as much besides: sums that become results.
 //!
 //! Where so many registers are slow (see [`mode`]), or there is one block, three groups share the weights of one:
 //!

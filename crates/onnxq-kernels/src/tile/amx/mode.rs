@@ -3,7 +3,7 @@
 //! Processors have been seen whose tile unit is slow at times, presumably while the other thread of the core uses it too: two
 //! by two products, which keep seven registers or eight, fall to a fifth of their speed then, those that keep five to half
 //! of it. Nothing tells but the time that products take, so that it is measured now and then: two short loops, a few
-//! microseconds every ten milliseconds or so.
+//! microseconds every 16 milliseconds or so.
 
 use core::{
     arch::x86_64::{__rdtscp, _mm_lfence},
